@@ -1,0 +1,7 @@
+//! Waterclock: streaming analytics that serves its own answers.
+
+pub mod record;
+pub mod row;
+pub mod source;
+pub mod time;
+pub mod view;

@@ -1,0 +1,2 @@
+//! The service: configuration, sources, workers and HTTP put together.
+fn main() {}
