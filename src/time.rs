@@ -42,7 +42,9 @@ impl Timestamp {
 
     /// Reads the text form.
     pub fn parse(text: &str) -> Option<Timestamp> {
-        parse_text(text.as_bytes()).map(Timestamp).filter(|t| t.is_valid())
+        parse_text(text.as_bytes())
+            .map(Timestamp)
+            .filter(|t| t.is_valid())
     }
 }
 
@@ -72,11 +74,17 @@ impl<'de> Deserialize<'de> for Timestamp {
         impl de::Visitor<'_> for Visitor {
             type Value = Timestamp;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a time: integer milliseconds or YYYY-MM-DD[ T]HH:MM:SS[.fff][Z|offset]")
+                f.write_str(
+                    "a time: integer milliseconds or YYYY-MM-DD[ T]HH:MM:SS[.fff][Z|offset]",
+                )
             }
             fn visit_i64<E: de::Error>(self, ms: i64) -> Result<Timestamp, E> {
                 let time = Timestamp(ms);
-                if time.is_valid() { Ok(time) } else { Err(E::custom("time outside the years 1 to 9999")) }
+                if time.is_valid() {
+                    Ok(time)
+                } else {
+                    Err(E::custom("time outside the years 1 to 9999"))
+                }
             }
             fn visit_u64<E: de::Error>(self, ms: u64) -> Result<Timestamp, E> {
                 self.visit_i64(i64::try_from(ms).unwrap_or(i64::MAX))
@@ -154,7 +162,9 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 fn parse_text(text: &[u8]) -> Option<i64> {
     let number = |range: std::ops::Range<usize>| -> Option<i64> {
         let digits = text.get(range)?;
-        digits.iter().try_fold(0_i64, |n, b| b.is_ascii_digit().then(|| n * 10 + i64::from(b - b'0')))
+        digits.iter().try_fold(0_i64, |n, b| {
+            b.is_ascii_digit().then(|| n * 10 + i64::from(b - b'0'))
+        })
     };
     let byte = |at: usize| text.get(at).copied();
     if byte(4)? != b'-' || byte(7)? != b'-' || !matches!(byte(10)?, b' ' | b'T' | b't') {
@@ -191,7 +201,12 @@ fn fraction(text: &[u8]) -> Option<(i64, &[u8])> {
         return None;
     }
     let ms = (0..3).fold(0, |ms, i| {
-        ms * 10 + if i < digits { i64::from(text[1 + i] - b'0') } else { 0 }
+        ms * 10
+            + if i < digits {
+                i64::from(text[1 + i] - b'0')
+            } else {
+                0
+            }
     });
     Some((ms, &text[1 + digits..]))
 }
@@ -254,7 +269,10 @@ mod tests {
             assert_eq!(Timestamp::parse(text), Some(Timestamp(ms)), "{text}");
         }
         assert_eq!(Timestamp(ms).to_string(), "2022-01-01T10:00:00.000Z");
-        assert_eq!(serde_json::from_str::<Timestamp>("1641031200000").ok(), Some(Timestamp(ms)));
+        assert_eq!(
+            serde_json::from_str::<Timestamp>("1641031200000").ok(),
+            Some(Timestamp(ms))
+        );
     }
 
     #[test]
