@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::time::{Timestamp, seconds};
 
@@ -52,7 +52,7 @@ pub trait Entity: Event {
 }
 
 /// How the bytes of a chunk divide into records.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Format {
     /// One JSON object a line; empty lines are no records.
     Ndjson,
@@ -64,7 +64,7 @@ pub enum Format {
 }
 
 /// How positions advance within a span.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Positions {
     /// A record's position is the offset of its first byte (files).
     Bytes,
@@ -73,7 +73,7 @@ pub enum Positions {
 }
 
 /// A run of records of a chunk that arrived together.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
     /// Position of the first record.
     pub first: u64,
@@ -86,7 +86,7 @@ pub struct Span {
 }
 
 /// A bounded run of whole records of one partition, as bytes: what a source reads at a time.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chunk {
     /// The partition read.
     pub partition: u32,

@@ -1,0 +1,28 @@
+//! Timely and differential operators that the libraries lack: the epoch feed, the clock, decoding,
+//! and the state boundaries. Nothing here reads a wall clock, blocks, or can fail.
+//!
+//! # Layout
+//!
+//! * [`feed`]: how worker 0 announces epochs and hands out chunks
+//! * [`clock`]: watermarks as data, the same on every worker
+//! * [`retire`]: the shape of every stateful operator: closed epochs, one by one, in order
+//! * [`decode`]: bytes to records, and what each record's partition knew before it
+//! * [`lines`]: the lines of a chunk, and finding one again
+//! * [`panes`]: window arithmetic
+//! * [`aggregate`]: accumulators
+//! * [`windows`]: the window boundary
+//! * [`keyed`]: the general state boundary, over its own arrangement
+//! * [`bounded`]: bounded stores of late and rejected records
+//! * [`vault`]: where boundaries save their rows and find them again
+
+pub mod aggregate;
+pub mod bounded;
+pub mod clock;
+pub mod decode;
+pub mod feed;
+pub mod keyed;
+pub mod lines;
+pub mod panes;
+pub mod retire;
+pub mod vault;
+pub mod windows;
