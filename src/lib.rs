@@ -1,7 +1,9 @@
 //! Waterclock: streaming analytics that serves its own answers.
 
+pub mod columns;
 pub mod record;
 pub mod row;
 pub mod source;
+pub mod state;
 pub mod time;
 pub mod view;

@@ -1,5 +1,6 @@
 //! The two clocks: event time in milliseconds, and epochs. No wall clock is read here.
 
+use std::cell::Cell;
 use std::fmt;
 use std::time::Duration;
 
@@ -65,9 +66,26 @@ impl fmt::Display for Timestamp {
     }
 }
 
+thread_local! {
+    static PLAIN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `read` with times read as bare integers of any value on this thread: what was written by
+/// us is not input, and formats of columns cannot say so by themselves.
+pub(crate) fn reading_plain_times<T>(read: impl FnOnce() -> T) -> T {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            PLAIN.set(self.0);
+        }
+    }
+    let _restore = Restore(PLAIN.replace(true));
+    read()
+}
+
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        if !deserializer.is_human_readable() {
+        if PLAIN.get() || !deserializer.is_human_readable() {
             return i64::deserialize(deserializer).map(Timestamp);
         }
         struct Visitor;
