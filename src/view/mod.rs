@@ -2,9 +2,20 @@
 //! shared with the readers. No dataflow, no HTTP, no clock.
 
 mod labels;
+mod page;
 mod ports;
+mod range;
+mod result;
+mod set;
+mod spec;
 
 pub use labels::{Labels, PartitionLabel, StreamLabel};
+pub use page::{Page, RowPosition};
 pub use ports::{
-    CheckpointInfo, Checkpoints, Ingest, IngestError, LineVerdict, PostAnswer, PostReply, PostRequest,
+    CheckpointInfo, Checkpoints, Ingest, IngestError, LineVerdict, PostAnswer, PostReply,
+    PostRequest,
 };
+pub use range::KeyRange;
+pub use result::View;
+pub use set::Views;
+pub use spec::{History, QuerySpec, ReadError};

@@ -10,7 +10,8 @@ use crate::time::Timestamp;
 /// bytes, numbers by value, tuples and structs part by part.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Row {
-    /// The encoded key followed by the encoded value; compares as bytes.
+    /// The encoded key, the encoded value, and `final_at`; compares as bytes and is all of the
+    /// row's identity.
     pub order: Arc<[u8]>,
     /// How many bytes of `order` are the key.
     pub key_len: u32,
@@ -30,10 +31,21 @@ pub struct EncodeError(pub String);
 impl Row {
     /// Encodes a key and a value.
     pub fn new<K: Serialize, V: Serialize>(
-        _key: &K,
-        _value: &V,
-        _final_at: Option<Timestamp>,
+        key: &K,
+        value: &V,
+        final_at: Option<Timestamp>,
     ) -> Result<Row, EncodeError> {
-        todo!()
+        let json = |e: serde_json::Error| EncodeError(e.to_string());
+        let key = serde_json::to_string(key).map_err(json)?;
+        let value = serde_json::to_string(value).map_err(json)?;
+        let order: Arc<[u8]> = format!("{key}{value}").into_bytes().into();
+        let key_len = u32::try_from(key.len()).map_err(|e| EncodeError(e.to_string()))?;
+        Ok(Row {
+            order,
+            key_len,
+            key: key.into(),
+            value: value.into(),
+            final_at,
+        })
     }
 }

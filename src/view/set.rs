@@ -1,0 +1,183 @@
+//! All views of a service, which advance together.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::{History, Labels, QuerySpec, ReadError, View};
+use crate::time::Epoch;
+
+type Listener = Box<dyn Fn(Epoch) + Send + Sync>;
+
+/// Every view of the service. One epoch is the newest of all of them, and one the oldest.
+pub struct Views {
+    run: u64,
+    queries: Vec<Arc<View>>,
+    late: BTreeMap<String, Arc<View>>,
+    rejected: BTreeMap<String, Arc<View>>,
+    streams: Vec<String>,
+    history: History,
+    published: RwLock<VecDeque<Arc<Labels>>>,
+    listeners: RwLock<Vec<Listener>>,
+    ready: AtomicBool,
+}
+
+impl fmt::Debug for Views {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Views")
+            .field("run", &self.run)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Views {
+    /// Empty views of these queries, their late records, and the streams' rejected records.
+    /// Each view has `shards` shards: one per worker.
+    pub fn new(
+        run: u64,
+        queries: Vec<QuerySpec>,
+        streams: Vec<String>,
+        _shards: usize,
+        history: History,
+    ) -> Views {
+        let view = |spec: QuerySpec| Arc::new(View::new(spec));
+        let late = |spec: &QuerySpec| (spec.name.clone(), view(spec.clone()));
+        Views {
+            run,
+            late: queries.iter().map(late).collect(),
+            queries: queries.into_iter().map(view).collect(),
+            rejected: streams
+                .iter()
+                .map(|s| (s.clone(), view(QuerySpec::default())))
+                .collect(),
+            streams,
+            history,
+            published: RwLock::default(),
+            listeners: RwLock::default(),
+            ready: AtomicBool::new(false),
+        }
+    }
+
+    /// The run these views are of; part of every token.
+    pub fn run(&self) -> u64 {
+        self.run
+    }
+
+    /// The queries' views, in the order given.
+    pub fn queries(&self) -> impl Iterator<Item = &Arc<View>> {
+        self.queries.iter()
+    }
+
+    /// A query's view.
+    pub fn query(&self, name: &str) -> Option<&Arc<View>> {
+        self.queries.iter().find(|view| view.spec().name == name)
+    }
+
+    /// The records that were late for a query.
+    pub fn late(&self, query: &str) -> Option<&Arc<View>> {
+        self.late.get(query)
+    }
+
+    /// The records of a stream that could not be read.
+    pub fn rejected(&self, stream: &str) -> Option<&Arc<View>> {
+        self.rejected.get(stream)
+    }
+
+    /// The streams, in the order given.
+    pub fn streams(&self) -> &[String] {
+        &self.streams
+    }
+
+    /// Shows an epoch in all views at once. An epoch that is not newer than the last is ignored.
+    pub fn publish(&self, labels: Labels) {
+        let epoch = labels.epoch;
+        {
+            let mut published = self
+                .published
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            if published.back().is_some_and(|last| last.epoch >= epoch) {
+                return;
+            }
+            published.push_back(Arc::new(labels));
+            while published.len() > self.history.epochs.max(1) {
+                published.pop_front();
+            }
+        }
+        for listener in self
+            .listeners
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+        {
+            listener(epoch);
+        }
+    }
+
+    /// Registers who is told of each published epoch, on the publishing thread: keep it short.
+    pub fn on_publish(&self, listener: Box<dyn Fn(Epoch) + Send + Sync>) {
+        self.listeners
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(listener);
+    }
+
+    /// Opens the views for reading: the service has caught up.
+    pub fn set_ready(&self) {
+        self.ready.store(true, Ordering::Release);
+    }
+
+    /// Whether the service has caught up.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// What the newest published epoch is complete for.
+    pub fn upper(&self) -> Option<Arc<Labels>> {
+        self.published
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .back()
+            .map(Arc::clone)
+    }
+
+    /// The oldest epoch that can be read.
+    pub fn since(&self) -> Option<Epoch> {
+        self.published
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .front()
+            .map(|l| l.epoch)
+    }
+
+    /// The labels of the last published epoch at or before `at`.
+    pub fn labels_at(&self, at: Epoch) -> Result<Arc<Labels>, ReadError> {
+        if !self.is_ready() {
+            return Err(ReadError::NotReady);
+        }
+        let published = self
+            .published
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let (Some(first), Some(last)) = (published.front(), published.back()) else {
+            return Err(ReadError::NotReady);
+        };
+        if at > last.epoch {
+            return Err(ReadError::Future {
+                at,
+                upper: last.epoch,
+            });
+        }
+        match published
+            .partition_point(|labels| labels.epoch <= at)
+            .checked_sub(1)
+        {
+            Some(i) => Ok(Arc::clone(&published[i])),
+            None => Err(ReadError::Gone {
+                at,
+                since: first.epoch,
+            }),
+        }
+    }
+}
