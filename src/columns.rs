@@ -269,3 +269,11 @@ fn describe(field: &Field) -> String {
 
 #[cfg(test)]
 mod tests;
+
+/// The columns of a row type, as far as they follow from the type alone.
+pub fn columns_of<R: DeserializeOwned>() -> Option<Vec<FieldRef>> {
+    match trace::<R>() {
+        Ok(Shape::Traced(fields)) => Some(fields),
+        Ok(Shape::FromRows(_)) | Err(_) => None,
+    }
+}

@@ -1,9 +1,38 @@
 //! Waterclock: streaming analytics that serves its own answers.
+//!
+//! A query is a Rust function; all queries compile onto timely-dataflow workers, differential
+//! dataflow keeps every answer current with work proportional to the change, HTTP serves the
+//! answers, and snapshots make a restart resume where it was.
+//!
+//! # Layout, lowest layer first
+//!
+//! * [`time`], [`record`], [`row`], [`number`]: the vocabulary; no I/O, no threads, no timely
+//! * [`columns`], [`dataflow`]: rows as columns; operators that the libraries lack
+//! * [`query`], [`view`]: what users write; what readers read
+//! * [`source`], [`state`], [`worker`]: the edges, and the threads that drive them
 
 pub mod columns;
+pub mod dataflow;
+pub mod number;
+pub mod query;
 pub mod record;
 pub mod row;
 pub mod source;
 pub mod state;
+pub mod testing;
 pub mod time;
 pub mod view;
+pub mod worker;
+
+pub use query::Query;
+
+/// What a query module needs: `use waterclock::prelude::*;`
+pub mod prelude {
+    pub use crate::dataflow::aggregate::Aggregate;
+    pub use crate::number::Float;
+    pub use crate::query::{Flow, Keyed, Query, Stream, Table, Windowed, sliding, tumbling};
+    pub use crate::record::{Entity, Event, Text};
+    pub use crate::time::{
+        Timestamp, Window, days, hours, millis, minutes, seconds,
+    };
+}

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::{Timestamp, seconds};
 
+/// Text that holds up to 24 bytes without an allocation: for keys.
+pub type Text = compact_str::CompactString;
+
 /// Something that happened at a time. A stream of events is append-only.
 ///
 /// ```

@@ -26,8 +26,8 @@ pub trait Vault {
 /// What is known of a boundary without running it.
 #[derive(Clone)]
 pub struct BoundaryShape {
-    /// Identifies the columns of its rows.
-    pub fingerprint: u64,
+    /// Identifies the columns of its rows; the reason if the rows cannot be columns.
+    pub fingerprint: Result<u64, String>,
     /// Says whether saved rows can be read by this build.
     pub check: fn(&RecordBatch) -> Result<(), ColumnError>,
 }
@@ -49,7 +49,8 @@ impl Boundary {
         R: Serialize + DeserializeOwned,
     {
         let check = |batch: &RecordBatch| from_batch::<R>(batch).map(|_| ());
-        all.insert(name.clone(), BoundaryShape { fingerprint: fingerprint::<R>(), check });
+        let fingerprint = fingerprint::<R>().map_err(|error| error.to_string());
+        all.insert(name.clone(), BoundaryShape { fingerprint, check });
         Boundary { name, vault }
     }
 

@@ -1,0 +1,162 @@
+//! The as-of join: each record meets the table's version at the record's own time.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use timely::dataflow::operators::Concat;
+
+use super::flow::Flow;
+use super::latest::unbatched;
+use super::stamp::Stamp;
+use super::stream::{Keyed, Stream, transform};
+use crate::dataflow::decode::{Batch, Rec, guard};
+use crate::dataflow::keyed::{Arrangeable, Behaviour, Moment, Saved, keyed};
+use crate::record::{Entity, Text};
+use crate::time::{Epoch, millis_of};
+
+/// A row of the join: a record that waits for its time, or a version of the entity.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+struct Side<T, E> {
+    stamp: Stamp,
+    /// The watermark of the record's partition just before it.
+    watermark: i64,
+    /// The record; none in a version.
+    record: Option<T>,
+    /// The version; none in a record, and in a tombstone.
+    entity: Option<E>,
+}
+
+struct AsOf {
+    keep: i64,
+}
+
+impl<K, T: Arrangeable, E: Arrangeable> Behaviour<K, Side<T, E>, Side<T, E>, Joined<T, E>>
+    for AsOf
+{
+    /// A record waits for its own time. A version needs no timer: the newest stays, and the older
+    /// ones go when the key is next looked at.
+    fn timer(&self, row: &Side<T, E>) -> Option<i64> {
+        row.record.as_ref().map(|_| row.stamp.time)
+    }
+
+    fn step(
+        &mut self,
+        at: Moment,
+        _key: &K,
+        rows: &mut Vec<Side<T, E>>,
+        events: Vec<Side<T, E>>,
+        out: &mut Vec<Joined<T, E>>,
+    ) {
+        rows.extend(events);
+        rows.sort();
+        let all = std::mem::take(rows);
+        let (records, versions): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|row| row.record.is_some());
+        for row in records {
+            if row.stamp.time > at.watermark {
+                rows.push(row);
+                continue;
+            }
+            let until = versions.partition_point(|version| version.stamp.time <= row.stamp.time);
+            let version = until.checked_sub(1).and_then(|newest| versions[newest].entity.clone());
+            if let Some(record) = row.record {
+                out.push((row.stamp, row.watermark, (record, version)));
+            }
+        }
+        // A record is late once it is `keep` behind, so no record asks for what lies before the
+        // newest version of that time.
+        let oldest = at.watermark.saturating_sub(self.keep);
+        let kept = versions.partition_point(|version| version.stamp.time <= oldest);
+        rows.extend(versions.into_iter().skip(kept.saturating_sub(1)));
+    }
+}
+
+type Joined<T, E> = (Stamp, i64, (T, Option<E>));
+
+pub(super) fn as_of<'s, K, T, E>(
+    records: Keyed<'s, K, T>,
+    keep: Duration,
+) -> Stream<'s, (T, Option<E>)>
+where
+    K: Arrangeable,
+    T: Arrangeable,
+    E: Entity<Key = K> + Arrangeable,
+{
+    let Keyed { stream, key } = records;
+    let flow = stream.flow;
+    let keep = millis_of(keep);
+    let names = flow.names();
+    let asking = transform(&flow, stream.batches, "AsOf records", move |record, out| {
+        if record.watermark >= record.time.saturating_add(keep) {
+            return Err("late".to_owned());
+        }
+        let key = guard(|| key(&record.data))?;
+        let stamp = Stamp::of(record, &names);
+        let asked = Some(record.data.clone());
+        out.push((key, Side { stamp, watermark: record.watermark, record: asked, entity: None }));
+        Ok(())
+    });
+    let versions = versions::<T, E>(&flow);
+    let both = unbatched(asking).concat(unbatched(versions));
+    let boundary = flow.boundary::<Saved<K, Side<T, E>>>("as-of");
+    let (watermark, behaviour) = (flow.watermark(), AsOf { keep });
+    let joined = keyed(both, flow.clocks(), "AsOf", boundary, watermark, behaviour);
+    let batches = rebatched(joined.emitted, flow.names());
+    Stream { flow, batches }
+}
+
+type Sides<'s, K, T, E> =
+    timely::dataflow::Stream<'s, Epoch, Vec<Rc<Vec<(K, Side<T, E>)>>>>;
+
+/// The entity's versions. One that comes behind its partition's watermark is late: a record may
+/// already have been answered without it.
+fn versions<'s, T: Arrangeable, E: Entity + Arrangeable>(
+    flow: &Flow<'s>,
+) -> Sides<'s, E::Key, T, E>
+where
+    E::Key: 'static,
+{
+    let entities = flow.stream::<E>();
+    let names = flow.names();
+    transform(flow, entities.batches, "AsOf versions", move |record, out| {
+        if record.watermark >= record.time {
+            return Err("late".to_owned());
+        }
+        let (key, is_deleted) = guard(|| (record.data.key(), record.data.is_deleted()))?;
+        let entity = (!is_deleted).then(|| record.data.clone());
+        let stamp = Stamp::of(record, &names);
+        out.push((key, Side { stamp, watermark: record.watermark, record: None, entity }));
+        Ok(())
+    })
+}
+
+/// Joined records as batches of a stream again, with the place of the record.
+fn rebatched<'s, T: 'static>(
+    joined: timely::dataflow::Stream<'s, Epoch, Vec<(Stamp, i64, T)>>,
+    names: Rc<Vec<Text>>,
+) -> timely::dataflow::Stream<'s, Epoch, Vec<Batch<T>>> {
+    use timely::dataflow::channels::pact::Pipeline;
+    use timely::dataflow::operators::generic::Operator;
+    joined.unary(Pipeline, "Rebatch", move |_, _| {
+        move |input, output| {
+            input.for_each(|cap, joined| {
+                let records = joined.drain(..).filter_map(|(stamp, watermark, data)| {
+                    // A stream that is not read any more cannot be named; its records go with it.
+                    let stream = names.iter().position(|name| *name == stamp.stream)?;
+                    Some(Rec {
+                        time: stamp.time,
+                        watermark,
+                        position: stamp.position,
+                        partition: stamp.partition,
+                        stream: u16::try_from(stream).ok()?,
+                        part: stamp.part,
+                        data,
+                    })
+                });
+                let batch: Batch<T> = Rc::new(records.collect());
+                output.session(&cap).give(batch);
+            });
+        }
+    })
+}

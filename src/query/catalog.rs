@@ -1,0 +1,198 @@
+//! What the engine knows of its queries before it runs them: streams, boundaries, schemas.
+
+use std::any::TypeId;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde_json::Value;
+use timely::dataflow::Stream as Flowing;
+
+use super::flow::{Env, build};
+use super::query::Query;
+use crate::dataflow::clock::{Clocks, Highest};
+use crate::dataflow::decode::{Decoded, Intake, decode, read_line};
+use crate::dataflow::feed::Task;
+use crate::dataflow::lines::RawLines;
+use crate::dataflow::vault::{Boundaries, NoVault};
+use crate::record::Event;
+use crate::time::{Epoch, Timestamp};
+
+/// A stream that queries read.
+#[derive(Clone)]
+pub struct StreamDef {
+    /// Its name.
+    pub name: String,
+    /// The lateness bound.
+    pub lateness: Duration,
+    /// Reads one JSON record that arrived then, and judges its time; the reason if it is no good.
+    pub judge: fn(&[u8], Option<Timestamp>, Duration) -> Result<(), String>,
+    pub(super) record: TypeId,
+    pub(super) record_name: &'static str,
+    pub(super) decode: DecodeFn,
+}
+
+type Chunks<'s> = Flowing<'s, Epoch, Vec<Task>>;
+pub(super) type Judge<'s> = Box<dyn FnOnce(Clocks<'s>) -> Decoded<'s> + 's>;
+pub(super) type DecodeFn = for<'s> fn(
+    Chunks<'s>,
+    Intake,
+    RawLines,
+) -> (Flowing<'s, Epoch, Vec<Highest>>, Judge<'s>);
+
+fn decode_as<'s, T: Event>(
+    tasks: Chunks<'s>,
+    intake: Intake,
+    lines: RawLines,
+) -> (Flowing<'s, Epoch, Vec<Highest>>, Judge<'s>) {
+    let raw = decode::<T>(tasks, intake, lines);
+    (raw.highest.clone(), Box::new(move |clocks| raw.judge(clocks)))
+}
+
+impl StreamDef {
+    /// The stream of a record type.
+    pub(super) fn of<T: Event>() -> StreamDef {
+        StreamDef {
+            name: T::STREAM.to_owned(),
+            lateness: T::LATENESS,
+            judge: |line, arrival, ahead| read_line::<T>(line, arrival, ahead).map(|_| ()),
+            record: TypeId::of::<T>(),
+            record_name: std::any::type_name::<T>(),
+            decode: decode_as::<T>,
+        }
+    }
+}
+
+/// A query as the engine sees it.
+#[derive(Clone, Debug)]
+pub struct QueryDef {
+    /// Its name, as in URLs.
+    pub name: String,
+    /// The first line of its documentation.
+    pub doc: String,
+    /// The streams it reads, by name.
+    pub streams: Vec<String>,
+    /// JSON Schema of its keys.
+    pub key_schema: Value,
+    /// JSON Schema of its values.
+    pub value_schema: Value,
+    /// Whether its rows become final.
+    pub has_final: bool,
+}
+
+/// Everything known of a set of queries.
+#[derive(Clone)]
+pub struct Catalog {
+    /// The streams they read, by name.
+    pub streams: Vec<StreamDef>,
+    /// The queries, in their order.
+    pub queries: Vec<QueryDef>,
+    /// Their state boundaries.
+    pub boundaries: Boundaries,
+}
+
+/// What configuration says of the streams instead of the record types.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// Lateness bounds by stream.
+    pub lateness: BTreeMap<String, Duration>,
+}
+
+/// Why a set of queries cannot run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BuildError {
+    /// Two record types claim one stream.
+    #[error(
+        "stream '{stream}' is read as {first} and as {second}: a stream has one record type, \
+         share it between the queries"
+    )]
+    TwoTypes {
+        /// The stream.
+        stream: String,
+        /// The first type.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// A stream's name cannot stand in a URL or a file name.
+    #[error("stream '{0}': a name has 1 to 64 characters of a-z, 0-9, '_' and '-'")]
+    BadName(String),
+    /// Two queries have one name.
+    #[error("two queries are called '{0}': a query's name is its URL")]
+    TwoQueries(String),
+    /// No such stream.
+    #[error("stream '{0}' is read by no query: check its name, the queries read {1}")]
+    UnknownStream(String, String),
+    /// No such query.
+    #[error("there is no query '{0}': there are {1}")]
+    UnknownQuery(String, String),
+    /// A state boundary's rows cannot be saved.
+    #[error("the state '{0}' cannot be saved: {1}")]
+    Unsavable(String, String),
+    /// Nothing to run.
+    #[error("there are no queries: list them in queries/mod.rs")]
+    NoQueries,
+}
+
+impl Catalog {
+    /// Looks at queries without running them, by building their dataflow once with no input.
+    pub fn of(queries: &[Query], overrides: &Overrides) -> Result<Catalog, BuildError> {
+        if queries.is_empty() {
+            return Err(BuildError::NoQueries);
+        }
+        for (at, query) in queries.iter().enumerate() {
+            if queries[..at].iter().any(|other| other.name == query.name) {
+                return Err(BuildError::TwoQueries(query.name.clone()));
+            }
+        }
+        let queries = queries.to_vec();
+        let mut catalog = timely::execute_directly(move |worker| {
+            worker.dataflow::<Epoch, _, _>(|scope| {
+                let env = Env::new(scope, Rc::new(NoVault), false);
+                let answers: Vec<_> = queries.iter().map(|query| build(&env, query)).collect();
+                let mut found = env.found();
+                found.streams.sort_by(|a, b| a.name.cmp(&b.name));
+                let defs = answers.iter().map(|answer| answer.def.clone()).collect();
+                let catalog = Catalog {
+                    streams: found.streams,
+                    queries: defs,
+                    boundaries: env.boundaries(),
+                };
+                match found.errors.into_iter().next() {
+                    Some(error) => Err(error),
+                    None => Ok(catalog),
+                }
+            })
+        })?;
+        for (name, shape) in &catalog.boundaries {
+            if let Err(reason) = &shape.fingerprint {
+                return Err(BuildError::Unsavable(name.clone(), reason.clone()));
+            }
+        }
+        for (name, lateness) in &overrides.lateness {
+            let known = catalog.stream_names();
+            match catalog.streams.iter_mut().find(|stream| stream.name == *name) {
+                Some(stream) => stream.lateness = *lateness,
+                None => return Err(BuildError::UnknownStream(name.clone(), known.join(", "))),
+            }
+        }
+        Ok(catalog)
+    }
+
+    /// The names of the streams, in order.
+    pub fn stream_names(&self) -> Vec<String> {
+        self.streams.iter().map(|stream| stream.name.clone()).collect()
+    }
+
+    /// The place of a stream.
+    pub fn stream(&self, name: &str) -> Option<u16> {
+        let at = self.streams.iter().position(|stream| stream.name == name)?;
+        u16::try_from(at).ok()
+    }
+}
+
+/// Whether a stream's name can stand in URLs and file names.
+pub(super) fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b))
+}

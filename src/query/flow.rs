@@ -1,0 +1,326 @@
+//! Where a query finds its streams and tables, and how a dataflow of queries is put together.
+
+use std::any::{Any, TypeId};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+use timely::dataflow::operators::generic::operator::empty;
+use timely::dataflow::operators::{Concatenate, Probe};
+use timely::dataflow::{ProbeHandle, Scope, Stream as Flowing};
+
+use super::catalog::{BuildError, Catalog, StreamDef, is_name};
+use super::query::{Answer, Query};
+use super::share::Shared;
+use super::stream::{Stream, typed};
+use crate::dataflow::bounded::{Shown, Sink, Store};
+use crate::dataflow::clock::{Clock, Clocks, Times, clocks};
+use crate::dataflow::decode::{Counted, Intake, Notice};
+use crate::dataflow::feed::Feed;
+use crate::dataflow::lines::RawLines;
+use crate::dataflow::vault::{Boundaries, Boundary, Vault};
+use crate::record::{Entity, Event, Text};
+use crate::time::Epoch;
+
+/// Notices on their way to a store.
+pub(super) type Notices<'s> = Flowing<'s, Epoch, Vec<Notice>>;
+
+/// What building a dataflow found out, in a pass without input.
+#[derive(Default)]
+pub(super) struct Found {
+    pub streams: Vec<StreamDef>,
+    pub errors: Vec<BuildError>,
+}
+
+struct Source<'s> {
+    place: u16,
+    record: TypeId,
+    batches: Flowing<'s, Epoch, Vec<Rc<dyn Any>>>,
+}
+
+/// What the queries of one dataflow share on one worker.
+#[derive(Clone)]
+pub struct Env<'s> {
+    scope: Scope<'s, Epoch>,
+    clocks: Clocks<'s>,
+    names: Rc<Vec<Text>>,
+    sources: Rc<BTreeMap<String, Source<'s>>>,
+    found: Rc<RefCell<Found>>,
+    boundaries: Rc<RefCell<Boundaries>>,
+    pub(super) shared: Shared<'s>,
+    vault: Rc<dyn Vault>,
+    lines: RawLines,
+    final_only: bool,
+}
+
+/// Where one worker's share of the answers goes.
+pub trait Outlet {
+    /// Takes the rows of a query.
+    fn rows(&self, query: &str) -> Sink;
+    /// Shows what was late for a query.
+    fn late(&self, query: &str) -> Shown;
+    /// Shows what a stream's decoding rejected.
+    fn rejected(&self, stream: &str) -> Shown;
+}
+
+impl<'s> Env<'s> {
+    /// An environment without input, to look at queries.
+    pub(super) fn new(scope: Scope<'s, Epoch>, vault: Rc<dyn Vault>, final_only: bool) -> Env<'s> {
+        Env {
+            scope,
+            clocks: empty(scope),
+            names: Rc::new(Vec::new()),
+            sources: Rc::new(BTreeMap::new()),
+            found: Rc::default(),
+            boundaries: Rc::default(),
+            shared: Shared::default(),
+            vault,
+            lines: RawLines::default(),
+            final_only,
+        }
+    }
+
+    /// Builds a running dataflow: the feed's streams decoded once, their clock, and every query
+    /// with its stores. The probe passes an epoch once every row of it has been taken.
+    #[allow(clippy::too_many_arguments, reason = "the composition of a dataflow, called once")]
+    pub fn run(
+        feed: Feed<'s>,
+        catalog: &Catalog,
+        queries: &[Query],
+        running: Running,
+        outlet: &dyn Outlet,
+        report: impl FnMut(&Clock, &Times) + 'static,
+    ) -> ProbeHandle<Epoch> {
+        let scope = feed.tasks.scope();
+        let mut env = Env::new(scope, running.vault, running.final_only);
+        env.lines = running.lines;
+        env.names = Rc::new(catalog.streams.iter().map(|s| Text::from(&*s.name)).collect());
+        let mut judges = Vec::new();
+        let mut highest = Vec::new();
+        for (place, stream) in catalog.streams.iter().enumerate() {
+            let intake = Intake {
+                stream: u16::try_from(place).expect("fewer than 65536 streams"),
+                lateness: crate::time::millis_of(stream.lateness),
+                max_ahead: running.max_ahead,
+                counted: running.counted[place].clone(),
+            };
+            let (high, judge) = (stream.decode)(feed.tasks.clone(), intake, env.lines.clone());
+            highest.push(high);
+            judges.push(judge);
+        }
+        let highest = scope.concatenate(highest);
+        env.clocks = clocks(feed.announcements, highest, running.times, report);
+        let mut sources = BTreeMap::new();
+        let mut closed: Vec<Flowing<'s, Epoch, Vec<()>>> = Vec::new();
+        for (place, (stream, judge)) in catalog.streams.iter().zip(judges).enumerate() {
+            let decoded = judge(env.clocks.clone());
+            let shown = outlet.rejected(&stream.name);
+            closed.push(env.store(&format!("rejected/{}", stream.name), decoded.rejected, shown));
+            let place = u16::try_from(place).expect("fewer than 65536 streams");
+            let source = Source { place, record: stream.record, batches: decoded.batches };
+            sources.insert(stream.name.clone(), source);
+        }
+        env.sources = Rc::new(sources);
+        for query in queries {
+            let answer = build(&env, query);
+            let name = &answer.def.name;
+            let notices = scope.concatenate(answer.notices.take());
+            closed.push(env.store(&format!("late/{name}"), notices, outlet.late(name)));
+            closed.push((answer.attach)(outlet.rows(name)));
+        }
+        let probe = ProbeHandle::new();
+        scope.concatenate(closed).probe_with(&probe);
+        probe
+    }
+
+    fn store(
+        &self,
+        name: &str,
+        notices: Notices<'s>,
+        shown: Shown,
+    ) -> Flowing<'s, Epoch, Vec<()>> {
+        use crate::dataflow::retire::{retire, stamped};
+        use timely::dataflow::channels::pact::Exchange;
+        let names = self.names.iter().map(ToString::to_string).collect();
+        // One worker keeps a store, so that its bound does not depend on their number.
+        let place = differential_dataflow::hashable::Hashable::hashed(&name.to_owned());
+        let is_mine = place % self.scope.peers() as u64 == self.scope.index() as u64;
+        let mut boundaries = self.boundaries.borrow_mut();
+        let boundary = Boundary::new::<crate::dataflow::bounded::Saved>(
+            name.to_owned(),
+            Rc::clone(&self.vault),
+            &mut boundaries,
+        );
+        let mut store = Store::new(names, boundary, shown, is_mine);
+        let pact = Exchange::new(move |_: &Notice| place);
+        retire(notices, self.clocks.clone(), pact, stamped, name, |_| {
+            move |clock: &Clock, notices, _: &mut Vec<()>, _: &mut Vec<()>| {
+                store.retire(clock, notices);
+            }
+        })
+        .main
+    }
+
+    pub(super) fn found(&self) -> Found {
+        std::mem::take(&mut self.found.borrow_mut())
+    }
+
+    pub(super) fn boundaries(&self) -> Boundaries {
+        self.boundaries.borrow().clone()
+    }
+}
+
+/// What a running dataflow is given.
+pub struct Running {
+    /// Where boundaries save and find their rows.
+    pub vault: Rc<dyn Vault>,
+    /// The raw lines of open epochs; the caller forgets closed ones.
+    pub lines: RawLines,
+    /// The streams' times to start from.
+    pub times: Times,
+    /// What is counted of each stream.
+    pub counted: Vec<std::sync::Arc<Counted>>,
+    /// How far ahead of its arrival an event time may be.
+    pub max_ahead: Duration,
+    /// Whether only final rows are wanted.
+    pub final_only: bool,
+}
+
+/// Builds one query in a dataflow.
+pub fn build<'s>(env: &Env<'s>, query: &Query) -> Answer<'s> {
+    let flow = Flow {
+        env: env.clone(),
+        query: Rc::from(query.name.as_str()),
+        reads: Rc::default(),
+        reads_names: Rc::default(),
+        notices: Rc::default(),
+        unnamed: Rc::default(),
+    };
+    (query.build)(flow)
+}
+
+/// Where a query finds its streams and tables.
+///
+/// A query takes it by value and returns what it makes of it; see [`Query`].
+#[derive(Clone)]
+pub struct Flow<'s> {
+    pub(super) env: Env<'s>,
+    pub(super) query: Rc<str>,
+    reads: Rc<RefCell<Vec<u16>>>,
+    pub(super) reads_names: Rc<RefCell<BTreeSet<String>>>,
+    pub(super) notices: Rc<RefCell<Vec<Notices<'s>>>>,
+    unnamed: Rc<RefCell<BTreeMap<&'static str, u32>>>,
+}
+
+impl<'s> Flow<'s> {
+    /// The stream of a record type. All queries share its one decoding.
+    pub fn stream<T: Event>(&self) -> Stream<'s, T> {
+        self.reads_names.borrow_mut().insert(T::STREAM.to_owned());
+        let batches = match self.env.sources.get(T::STREAM) {
+            Some(source) if source.record == TypeId::of::<T>() => {
+                let mut reads = self.reads.borrow_mut();
+                if !reads.contains(&source.place) {
+                    reads.push(source.place);
+                }
+                typed(source.batches.clone())
+            }
+            _ => {
+                self.find::<T>();
+                empty(self.env.scope)
+            }
+        };
+        Stream { flow: self.clone(), batches }
+    }
+
+    /// The table of an entity: the latest record of each key, by event time; ties go by stream,
+    /// partition and position. A tombstone removes its key's row. All queries share one table.
+    pub fn table<E>(&self) -> super::Table<'s, E::Key, E>
+    where
+        E: Entity + crate::dataflow::keyed::Arrangeable,
+        E::Key: crate::dataflow::keyed::Arrangeable,
+    {
+        super::latest::table(self)
+    }
+
+    /// Notes a stream in the pass without input.
+    fn find<T: Event>(&self) {
+        let mut found = self.env.found.borrow_mut();
+        let def = StreamDef::of::<T>();
+        match found.streams.iter().find(|stream| stream.name == def.name) {
+            None if is_name(&def.name) => found.streams.push(def),
+            None => found.errors.push(BuildError::BadName(def.name)),
+            Some(known) if known.record == def.record => {}
+            Some(known) => {
+                let error = BuildError::TwoTypes {
+                    stream: def.name,
+                    first: known.record_name.to_owned(),
+                    second: def.record_name.to_owned(),
+                };
+                found.errors.push(error);
+            }
+        }
+    }
+
+    /// A boundary of this query: named after it, its kind, and which of that kind it is.
+    pub(super) fn boundary<R>(&self, kind: &'static str) -> Boundary
+    where
+        R: serde::Serialize + serde::de::DeserializeOwned,
+    {
+        let mut unnamed = self.unnamed.borrow_mut();
+        let number = unnamed.entry(kind).or_default();
+        *number += 1;
+        let name = match *number {
+            1 => format!("{}/{kind}", self.query),
+            n => format!("{}/{kind}-{n}", self.query),
+        };
+        self.named_boundary::<R>(name)
+    }
+
+    pub(super) fn named_boundary<R>(&self, name: String) -> Boundary
+    where
+        R: serde::Serialize + serde::de::DeserializeOwned,
+    {
+        let mut boundaries = self.env.boundaries.borrow_mut();
+        Boundary::new::<R>(name, Rc::clone(&self.env.vault), &mut boundaries)
+    }
+
+    /// Reads the query's watermark from a clock: the minimum over all streams that the whole
+    /// query reads, also those it names later.
+    pub(super) fn watermark(&self) -> impl Fn(&Clock) -> i64 + 'static {
+        let reads = Rc::clone(&self.reads);
+        move |clock| clock.over(&reads.borrow())
+    }
+
+    /// Reads one stream's own watermark from a clock.
+    pub(super) fn stream_watermark(&self, stream: &str) -> impl Fn(&Clock) -> i64 + 'static {
+        let place = self.env.sources.get(stream).map(|source| source.place);
+        move |clock| place.map_or(crate::dataflow::clock::NONE, |place| clock.over(&[place]))
+    }
+
+    pub(super) fn clocks(&self) -> Clocks<'s> {
+        self.env.clocks.clone()
+    }
+
+    pub(super) fn scope(&self) -> Scope<'s, Epoch> {
+        self.env.scope
+    }
+
+    pub(super) fn lines(&self) -> RawLines {
+        self.env.lines.clone()
+    }
+
+    pub(super) fn names(&self) -> Rc<Vec<Text>> {
+        Rc::clone(&self.env.names)
+    }
+
+    pub(super) fn final_only(&self) -> bool {
+        self.env.final_only
+    }
+
+    /// Whether a key's rows live on this worker.
+    pub(super) fn is_mine<K: std::hash::Hash>(&self) -> impl Fn(&K) -> bool + 'static {
+        let (me, peers) = (self.env.scope.index() as u64, self.env.scope.peers() as u64);
+        move |key| differential_dataflow::hashable::Hashable::hashed(&key) % peers == me
+    }
+}

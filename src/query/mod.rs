@@ -1,0 +1,31 @@
+//! The language queries are written in. A query is a function from a [`Flow`] to a [`Table`];
+//! its stages are types, so that what makes no sense does not compile.
+//!
+//! Query code cannot see sources, HTTP or the number of workers.
+//!
+//! # Layout
+//!
+//! * [`Flow`]: where a query finds its streams and tables
+//! * [`Stream`], [`Keyed`]: append-only, stateless
+//! * [`tumbling`], [`sliding`], [`Windowed`]: windows of event time
+//! * [`Table`]: maintained rows
+//! * [`Query`], [`Catalog`]: what the engine needs to know of queries
+
+mod as_of;
+mod catalog;
+mod flow;
+mod latest;
+mod query;
+mod schema;
+mod share;
+mod stamp;
+mod stream;
+mod table;
+mod windowed;
+
+pub use catalog::{BuildError, Catalog, Overrides, QueryDef, StreamDef};
+pub use flow::{Env, Flow, Outlet, build};
+pub use query::Query;
+pub use stream::{Keyed, Stream};
+pub use table::Table;
+pub use windowed::{SlidingSize, Windowed, Windowing, sliding, tumbling};

@@ -1,0 +1,185 @@
+//! Streams: append-only, stateless. Everything here sees one record at a time.
+
+use std::any::Any;
+use std::rc::Rc;
+use std::time::Duration;
+
+use timely::dataflow::Stream as Flowing;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::operators::generic::{Operator, OutputBuilder};
+use timely::dataflow::operators::{Concat, Concatenate};
+
+use super::flow::Flow;
+use super::windowed::{Windowed, Windowing};
+use crate::dataflow::decode::{Batch, Rec, guard};
+use crate::dataflow::keyed::Arrangeable;
+use crate::dataflow::windows::notice;
+use crate::record::Entity;
+use crate::time::Epoch;
+
+/// A stream of records: append-only, and forgetting.
+#[derive(Clone)]
+pub struct Stream<'s, T: 'static> {
+    pub(super) flow: Flow<'s>,
+    pub(super) batches: Flowing<'s, Epoch, Vec<Batch<T>>>,
+}
+
+/// A stream whose records have a key.
+#[derive(Clone)]
+pub struct Keyed<'s, K: 'static, T: 'static> {
+    pub(super) stream: Stream<'s, T>,
+    pub(super) key: Rc<dyn Fn(&T) -> K>,
+}
+
+/// Gives shared batches their type back.
+pub(super) fn typed<'s, T: 'static>(
+    batches: Flowing<'s, Epoch, Vec<Rc<dyn Any>>>,
+) -> Flowing<'s, Epoch, Vec<Batch<T>>> {
+    batches.unary(Pipeline, "Typed", |_, _| {
+        |input, output| {
+            input.for_each(|cap, batches| {
+                let batches = batches.drain(..).filter_map(|batch| batch.downcast().ok());
+                output.session(&cap).give_iterator(batches);
+            });
+        }
+    })
+}
+
+impl<'s, T: Clone + serde::Serialize + 'static> Stream<'s, T> {
+    /// Makes one record of each.
+    pub fn map<U: 'static>(self, logic: impl Fn(&T) -> U + 'static) -> Stream<'s, U> {
+        self.each("Map", move |record, out| out.push(record.with(logic(&record.data))))
+    }
+
+    /// Keeps the records that `keeps` says.
+    #[must_use]
+    pub fn filter(self, keeps: impl Fn(&T) -> bool + 'static) -> Stream<'s, T> {
+        self.each("Filter", move |record, out| {
+            if keeps(&record.data) {
+                out.push(record.clone());
+            }
+        })
+    }
+
+    /// Makes any number of records of each; they have its time.
+    pub fn flat_map<U: 'static, I: IntoIterator<Item = U>>(
+        self,
+        logic: impl Fn(&T) -> I + 'static,
+    ) -> Stream<'s, U> {
+        self.each("FlatMap", move |record, out| {
+            let made = logic(&record.data).into_iter().enumerate();
+            out.extend(made.map(|(part, data)| Rec {
+                part: record.part.wrapping_mul(251).wrapping_add(u16::try_from(part).unwrap_or(u16::MAX)),
+                ..record.with(data)
+            }));
+        })
+    }
+
+    /// The records of both streams.
+    #[must_use]
+    pub fn union(self, other: Stream<'s, T>) -> Stream<'s, T> {
+        Stream { flow: self.flow, batches: self.batches.concat(other.batches) }
+    }
+
+    /// Gives each record a key.
+    pub fn key_by<K>(self, key: impl Fn(&T) -> K + 'static) -> Keyed<'s, K, T> {
+        Keyed { stream: self, key: Rc::new(key) }
+    }
+
+    /// Runs user code on each record. A panic in it rejects the record for this query alone.
+    fn each<U: 'static>(
+        self,
+        name: &str,
+        logic: impl Fn(&Rec<T>, &mut Vec<Rec<U>>) + 'static,
+    ) -> Stream<'s, U> {
+        let batches = transform(&self.flow, self.batches, name, move |record, out| {
+            let before = out.len();
+            guard(|| logic(record, &mut *out)).inspect_err(|_| out.truncate(before))
+        });
+        Stream { flow: self.flow, batches }
+    }
+}
+
+/// Runs `logic` on each record of each batch; what it refuses becomes a notice of the query.
+pub(super) fn transform<'s, T, U>(
+    flow: &Flow<'s>,
+    batches: Flowing<'s, Epoch, Vec<Batch<T>>>,
+    name: &str,
+    logic: impl Fn(&Rec<T>, &mut Vec<U>) -> Result<(), String> + 'static,
+) -> Flowing<'s, Epoch, Vec<Rc<Vec<U>>>>
+where
+    T: serde::Serialize + 'static,
+    U: 'static,
+{
+    let lines = flow.lines();
+    let mut builder = OperatorBuilder::new(name.to_owned(), flow.scope());
+    let mut input = builder.new_input(batches, Pipeline);
+    let (made_out, made) = builder.new_output::<Vec<Rc<Vec<U>>>>();
+    let (refused_out, refused) = builder.new_output();
+    let mut made_out = OutputBuilder::from(made_out);
+    let mut refused_out = OutputBuilder::from(refused_out);
+    builder.build(move |_capabilities| {
+        move |_frontiers| {
+            input.for_each(|cap, batches| {
+                let Some(&epoch) = cap.least() else { return };
+                let mut notices = Vec::new();
+                for batch in batches.drain(..) {
+                    let mut out = Vec::with_capacity(batch.len());
+                    for record in batch.iter() {
+                        if let Err(reason) = logic(record, &mut out) {
+                            notices.push(notice(record, reason, &lines));
+                        }
+                    }
+                    if !out.is_empty() {
+                        let cap = cap.delayed(&epoch, 0);
+                        made_out.activate().session(&cap).give(Rc::new(out));
+                    }
+                }
+                if !notices.is_empty() {
+                    let cap = cap.delayed(&epoch, 1);
+                    refused_out.activate().session(&cap).give_iterator(notices.into_iter());
+                }
+            });
+        }
+    });
+    flow.notices.borrow_mut().push(refused);
+    made
+}
+
+impl<'s, K: Arrangeable, T: Clone + serde::Serialize + 'static> Keyed<'s, K, T> {
+    /// Windows of event time per key.
+    pub fn window(self, windowing: Windowing) -> Windowed<'s, K, T> {
+        Windowed { keyed: self, windowing }
+    }
+
+    /// Keeps the records as rows of a table until the query's watermark has passed their time by
+    /// `how_long`. What joins it sees both sides revise earlier rows.
+    pub fn keep(self, how_long: Duration) -> super::Table<'s, K, T>
+    where
+        T: Arrangeable,
+    {
+        super::latest::keep(self, how_long)
+    }
+
+    /// Joins each record with the entity's version at the record's event time: the record with
+    /// the key and the greatest time not after it. Versions are kept for `keep` once superseded.
+    ///
+    /// A record waits until the query's watermark has passed its time, so that no answer depends
+    /// on which stream was read first; one more than `keep` behind its partition is late.
+    pub fn as_of<E>(self, keep: Duration) -> Stream<'s, (T, Option<E>)>
+    where
+        T: Arrangeable,
+        E: Entity<Key = K> + Arrangeable,
+    {
+        super::as_of::as_of(self, keep)
+    }
+}
+
+/// The records of several streams of one type.
+pub(super) fn concatenate<'s, D: Clone + 'static>(
+    flow: &Flow<'s>,
+    streams: Vec<Flowing<'s, Epoch, Vec<D>>>,
+) -> Flowing<'s, Epoch, Vec<D>> {
+    flow.scope().concatenate(streams)
+}

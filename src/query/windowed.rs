@@ -1,0 +1,261 @@
+//! Windows of event time, and what is asked of them.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use differential_dataflow::AsCollection;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
+
+use super::Table;
+use super::stream::Keyed;
+use crate::dataflow::aggregate::{Aggregate, Average, Count, Max, Min, Of, Sum, Summand};
+use crate::dataflow::clock::Clock;
+use crate::dataflow::keyed::Arrangeable;
+use crate::dataflow::panes::Assigner;
+use crate::dataflow::retire::{retire, stamped};
+use crate::dataflow::windows::{
+    Folded, Saved, WindowShape, Windows, combine, final_at, notice,
+};
+use crate::time::{Window, days, millis_of};
+
+/// Which windows there are, how late an event may come, and how long a window is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Windowing {
+    size: Duration,
+    slide: Duration,
+    offset: Duration,
+    allowed: Duration,
+    keep: Duration,
+}
+
+/// The size of sliding windows; [`SlidingSize::every`] says how often one starts.
+#[derive(Clone, Copy, Debug)]
+pub struct SlidingSize(Duration);
+
+/// Windows that follow one another: `[n * size, (n + 1) * size)`.
+pub fn tumbling(size: Duration) -> Windowing {
+    sliding(size).every(size)
+}
+
+/// Windows of a size that overlap; complete it with `.every(slide)`.
+pub fn sliding(size: Duration) -> SlidingSize {
+    SlidingSize(size)
+}
+
+impl SlidingSize {
+    /// A window starts at every multiple of `slide`, which need not divide the size.
+    pub fn every(self, slide: Duration) -> Windowing {
+        let Self(size) = self;
+        Windowing { size, slide, offset: Duration::ZERO, allowed: Duration::ZERO, keep: days(7) }
+    }
+}
+
+impl Windowing {
+    /// Shifts every window by `offset`.
+    #[must_use]
+    pub fn offset(self, offset: Duration) -> Windowing {
+        Windowing { offset, ..self }
+    }
+
+    /// Lets a window take events until the watermark has passed its end by `allowed`; it is final
+    /// only then.
+    #[must_use]
+    pub fn allowed_lateness(self, allowed: Duration) -> Windowing {
+        Windowing { allowed, ..self }
+    }
+
+    /// Keeps a window's rows until the watermark has passed its end by `retention`; 7 days where
+    /// nothing is said. At least the allowed lateness is kept.
+    #[must_use]
+    pub fn keep(self, retention: Duration) -> Windowing {
+        Windowing { keep: retention, ..self }
+    }
+}
+
+/// A keyed stream in windows, waiting to be told what is asked of each.
+///
+/// ```
+/// # use serde::{Deserialize, Serialize};
+/// # use waterclock::prelude::*;
+/// # #[derive(Clone, Debug, Serialize, Deserialize)]
+/// # struct Sale { shop: Text, amount: i64, at: Timestamp }
+/// # impl Event for Sale {
+/// #     const STREAM: &'static str = "sales";
+/// #     fn time(&self) -> Timestamp { self.at }
+/// # }
+/// fn takings(flow: Flow) -> Table<(Text, Window), i128> {
+///     flow.stream::<Sale>()
+///         .key_by(|sale| sale.shop.clone())
+///         .window(tumbling(minutes(1)))
+///         .sum(|sale| sale.amount)
+/// }
+/// # let answer = waterclock::testing::batch(Query::new("takings", "", takings), &[(
+/// #     "sales",
+/// #     r#"{"shop":"a","amount":2,"at":0}
+/// #        {"shop":"a","amount":-5,"at":59999}
+/// #        {"shop":"b","amount":1,"at":60000}"#,
+/// # )]);
+/// # assert_eq!(answer, [
+/// #     r#"{"key":["a",{"start":0,"end":60000}],"value":-3,"final":true}"#,
+/// #     r#"{"key":["b",{"start":60000,"end":120000}],"value":1,"final":true}"#,
+/// # ]);
+/// ```
+#[derive(Clone)]
+pub struct Windowed<'s, K: 'static, T: 'static> {
+    pub(super) keyed: Keyed<'s, K, T>,
+    pub(super) windowing: Windowing,
+}
+
+impl<'s, K, T> Windowed<'s, K, T>
+where
+    K: Arrangeable,
+    T: Clone + serde::Serialize + 'static,
+{
+    /// How many records.
+    pub fn count(self) -> Table<'s, (K, Window), u64> {
+        self.aggregate(Count)
+    }
+
+    /// The sum of a number; exact, whatever the order. Integers sum to `i128`, floats to `Float`.
+    pub fn sum<N: Summand>(
+        self,
+        number: impl Fn(&T) -> N + 'static,
+    ) -> Table<'s, (K, Window), N::Sum>
+    where
+        N::Sum: Arrangeable,
+    {
+        self.aggregate(Of::<_, N, Sum>::new(number))
+    }
+
+    /// The mean of a number: the exact sum, divided once.
+    pub fn avg<N: Summand>(
+        self,
+        number: impl Fn(&T) -> N + 'static,
+    ) -> Table<'s, (K, Window), crate::number::Float> {
+        self.aggregate(Of::<_, N, Average>::new(number))
+    }
+
+    /// The least of a value.
+    pub fn min<V: Arrangeable>(
+        self,
+        value: impl Fn(&T) -> V + 'static,
+    ) -> Table<'s, (K, Window), V> {
+        self.aggregate(Of::<_, V, Min>::new(value))
+    }
+
+    /// The greatest of a value.
+    pub fn max<V: Arrangeable>(
+        self,
+        value: impl Fn(&T) -> V + 'static,
+    ) -> Table<'s, (K, Window), V> {
+        self.aggregate(Of::<_, V, Max>::new(value))
+    }
+
+    /// How many records there are of each part of the window: a row `(part, count)` per part.
+    pub fn count_by<P: Arrangeable>(
+        self,
+        part: impl Fn(&T) -> P + 'static,
+    ) -> Table<'s, (K, Window), (P, u64)> {
+        let Windowed { keyed: Keyed { stream, key }, windowing } = self;
+        let both = stream.key_by(move |record| (key(record), part(record)));
+        let counts = Windowed { keyed: both, windowing }.count();
+        let allowed = millis_of(windowing.allowed);
+        counts
+            .map(|((key, part), window), count| {
+                ((key.clone(), *window), (part.clone(), *count))
+            })
+            .closed_by(move |(_, window)| final_at(window, allowed))
+    }
+
+    /// Any aggregate: what is kept of a window's records, and the answer read from it.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use waterclock::prelude::*;
+    /// # #[derive(Clone, Debug, Serialize, Deserialize)]
+    /// # struct Reading { sensor: u32, celsius: i64, at: Timestamp }
+    /// # impl Event for Reading {
+    /// #     const STREAM: &'static str = "readings";
+    /// #     fn time(&self) -> Timestamp { self.at }
+    /// # }
+    /// /// The spread between the coldest and the warmest reading.
+    /// struct Spread;
+    ///
+    /// impl Aggregate<Reading> for Spread {
+    ///     type Acc = Option<(i64, i64)>;
+    ///     type Out = i64;
+    ///
+    ///     fn start(&self) -> Self::Acc {
+    ///         None
+    ///     }
+    ///     fn add(&self, acc: &mut Self::Acc, reading: &Reading) {
+    ///         self.merge(acc, &Some((reading.celsius, reading.celsius)));
+    ///     }
+    ///     fn merge(&self, acc: &mut Self::Acc, other: &Self::Acc) {
+    ///         let both = acc.iter().chain(other);
+    ///         *acc = both.copied().reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+    ///     }
+    ///     fn finish(&self, acc: &Self::Acc) -> i64 {
+    ///         acc.map_or(0, |(low, high)| high - low)
+    ///     }
+    /// }
+    ///
+    /// fn spread(flow: Flow) -> Table<(u32, Window), i64> {
+    ///     flow.stream::<Reading>()
+    ///         .key_by(|reading| reading.sensor)
+    ///         .window(tumbling(minutes(1)))
+    ///         .aggregate(Spread)
+    /// }
+    /// # let answer = waterclock::testing::batch(Query::new("spread", "", spread), &[(
+    /// #     "readings",
+    /// #     r#"{"sensor":1,"celsius":20,"at":0}
+    /// #        {"sensor":1,"celsius":-3,"at":1}
+    /// #        {"sensor":1,"celsius":5,"at":2}"#,
+    /// # )]);
+    /// # assert_eq!(answer, [r#"{"key":[1,{"start":0,"end":60000}],"value":23,"final":true}"#]);
+    /// ```
+    pub fn aggregate<A>(self, aggregate: A) -> Table<'s, (K, Window), A::Out>
+    where
+        A: Aggregate<T>,
+        A::Out: Arrangeable,
+    {
+        let Windowed { keyed: Keyed { stream, key }, windowing } = self;
+        let flow = stream.flow;
+        let shape = windowing.shape(flow.final_only());
+        let aggregate = Rc::new(aggregate);
+        let (folding, lines) = (Rc::clone(&aggregate), flow.lines());
+        let combined = retire(stream.batches, flow.clocks(), Pipeline, stamped, "Combine", |_| {
+            move |_: &Clock, batches, folded: &mut Vec<Folded<K, A::Acc>>, late: &mut Vec<_>| {
+                combine(&batches, &shape, &|t| key(t), &*folding, folded, |record, reason| {
+                    late.push(notice(record, reason, &lines));
+                });
+            }
+        });
+        flow.notices.borrow_mut().push(combined.aside);
+
+        let boundary = flow.boundary::<Saved<K, A::Acc>>("windows");
+        let mut windows = Windows::new(shape, aggregate, boundary, flow.is_mine::<K>());
+        let watermark = flow.watermark();
+        let pact = Exchange::new(|folded: &Folded<K, A::Acc>| {
+            differential_dataflow::hashable::Hashable::hashed(&folded.key)
+        });
+        let rows = retire(combined.main, flow.clocks(), pact, stamped, "Windows", |_| {
+            move |clock: &Clock, events, out: &mut Vec<_>, _: &mut Vec<()>| {
+                windows.retire(clock, watermark(clock), events, out);
+            }
+        });
+        Table::new(flow, rows.main.as_collection())
+            .closed_by(move |(_, window)| final_at(window, shape.allowed))
+    }
+}
+
+impl Windowing {
+    fn shape(self, final_only: bool) -> WindowShape {
+        WindowShape {
+            assigner: Assigner::new(self.size, self.slide, self.offset),
+            allowed: millis_of(self.allowed),
+            keep: millis_of(self.keep.max(self.allowed)),
+            final_only,
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Trying queries out without a service: records in, rows out.
+
+use std::sync::Arc;
+
+use crate::query::{Catalog, Overrides, Query};
+use crate::record::{Chunk, Format, Positions, Span};
+use crate::source::{Partition, Source, SourceError, Wake};
+use crate::worker::replay::Replay;
+
+/// A stream held in memory, one partition per text of NDJSON.
+#[derive(Clone, Debug)]
+pub struct MemorySource {
+    stream: String,
+    partitions: Vec<Arc<[u8]>>,
+}
+
+impl MemorySource {
+    /// Records as NDJSON; empty lines and indentation do not matter.
+    pub fn new(stream: &str, partitions: &[&str]) -> MemorySource {
+        let partitions = partitions.iter().map(|text| Arc::from(text.as_bytes())).collect();
+        MemorySource { stream: stream.to_owned(), partitions }
+    }
+}
+
+impl Source for MemorySource {
+    fn stream(&self) -> &str {
+        &self.stream
+    }
+
+    fn partitions(&mut self) -> Result<Vec<Partition>, SourceError> {
+        let partition = |(id, bytes): (u32, &Arc<[u8]>)| Partition {
+            id,
+            first: 0,
+            end: bytes.len() as u64,
+        };
+        Ok((0..).zip(&self.partitions).map(partition).collect())
+    }
+
+    fn read(
+        &mut self,
+        partition: u32,
+        position: u64,
+        max_bytes: usize,
+        until: Option<u64>,
+    ) -> Result<Option<Chunk>, SourceError> {
+        let all = &self.partitions[partition as usize];
+        let start = usize::try_from(position).unwrap_or(usize::MAX).min(all.len());
+        let last = until.map_or(all.len(), |until| (until as usize).min(all.len()));
+        let rest = &all[start..last];
+        if rest.is_empty() {
+            return Ok(None);
+        }
+        // At least one line, then as many as fit.
+        let newline = |from: usize| memchr::memchr(b'\n', &rest[from..]).map(|at| from + at + 1);
+        let mut end = newline(0).unwrap_or(rest.len());
+        while let Some(next) = newline(end).or((end < rest.len()).then_some(rest.len())) {
+            if next > max_bytes {
+                break;
+            }
+            end = next;
+        }
+        Ok(Some(Chunk {
+            partition,
+            start: position,
+            end: position + end as u64,
+            format: Format::Ndjson,
+            positions: Positions::Bytes,
+            bytes: Arc::from(&rest[..end]),
+            spans: vec![Span { first: position, offset: 0, len: end, arrival: None }],
+        }))
+    }
+
+    fn on_arrival(&mut self, _wake: Wake) {}
+
+    fn is_bounded(&self) -> bool {
+        true
+    }
+
+    fn release(&mut self, _partition: u32, _position: u64) -> Result<(), SourceError> {
+        Ok(())
+    }
+}
+
+/// The final rows of a query over streams of one partition each, as the API writes them, in order.
+///
+/// # Panics
+///
+/// If the query cannot be built or run.
+pub fn batch(query: Query, streams: &[(&str, &str)]) -> Vec<String> {
+    let catalog = Catalog::of(std::slice::from_ref(&query), &Overrides::default())
+        .expect("the query builds");
+    let sources = streams.iter().map(|(stream, text)| -> Box<dyn Source> {
+        Box::new(MemorySource::new(stream, &[text]))
+    });
+    let replayed = Replay::new(query, catalog, sources.collect()).run().expect("the query runs");
+    let lines = replayed.rows.into_iter().flat_map(|(row, count)| {
+        let end = if row.final_at.is_some() { r#","final":true}"# } else { "}" };
+        let line = format!(r#"{{"key":{},"value":{}{end}"#, row.key, row.value);
+        std::iter::repeat_n(line, usize::try_from(count).unwrap_or(0))
+    });
+    lines.collect()
+}

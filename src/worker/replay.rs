@@ -1,0 +1,232 @@
+//! Replay: files to their end, every window closed, final rows out, in order. The same output for
+//! any number of workers and any split.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+
+use super::cuts::{Cutter, EPOCH_BYTES, Reading, SPLIT_BYTES};
+use super::run::{Dataflow, Hands, RunError, Said, Setup};
+use crate::dataflow::bounded::{Shown, Sink};
+use crate::dataflow::clock::{StreamTime, Times};
+use crate::dataflow::feed::{Change, Mark, PartitionChange, Plan};
+use crate::dataflow::vault::NoVault;
+use crate::query::{BuildError, Catalog, Outlet, Query};
+use crate::row::Row;
+use crate::source::{Source, SourceError};
+use crate::time::{Epoch, hours, millis_of};
+
+/// How many epochs may be between the files and the slowest worker.
+const IN_FLIGHT: u64 = 4;
+
+/// What to replay.
+pub struct Replay {
+    /// The query.
+    pub query: Query,
+    /// What is known of it; of this query alone.
+    pub catalog: Catalog,
+    /// The streams' files. A stream without a source has no records.
+    pub sources: Vec<Box<dyn Source>>,
+    /// How many workers.
+    pub workers: usize,
+    /// How much of a partition one worker decodes at a time; affects speed only.
+    pub split_bytes: usize,
+}
+
+/// What came out.
+#[derive(Debug)]
+pub struct Replayed {
+    /// The rows and how often each occurs, in order.
+    pub rows: Vec<(Row, i64)>,
+    /// Records read, good and bad.
+    pub events: u64,
+    /// Records that could not be read.
+    pub rejected: u64,
+    /// Records that were late for every window.
+    pub late: u64,
+}
+
+/// Why a replay stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The query cannot be built.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// A file cannot be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The workers stopped.
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+impl Replay {
+    /// A replay of one query on one worker.
+    pub fn new(query: Query, catalog: Catalog, sources: Vec<Box<dyn Source>>) -> Replay {
+        Replay { query, catalog, sources, workers: 1, split_bytes: SPLIT_BYTES }
+    }
+
+    /// Runs it to the end.
+    pub fn run(self) -> Result<Replayed, ReplayError> {
+        let kept = Arc::new(Kept::default());
+        let (said_sender, said) = channel();
+        let times = Times {
+            streams: (self.catalog.streams.iter())
+                .map(|stream| StreamTime::new(millis_of(stream.lateness)))
+                .collect(),
+        };
+        let mut readings = Vec::new();
+        for source in self.sources {
+            let stream = self.catalog.stream(source.stream()).ok_or_else(|| {
+                let known = self.catalog.stream_names().join(", ");
+                BuildError::UnknownStream(source.stream().to_owned(), known)
+            })?;
+            readings.push(Reading { source, stream });
+        }
+        let hands = {
+            let kept = Arc::clone(&kept);
+            move |_| Hands {
+                vault: Rc::new(NoVault),
+                outlet: Box::new(KeepAll { kept: Arc::clone(&kept) }),
+            }
+        };
+        let dataflow = Dataflow::start(Setup {
+            queries: vec![self.query],
+            catalog: self.catalog,
+            workers: self.workers,
+            times,
+            // Files have no arrival, so nothing is ahead of it.
+            max_ahead: hours(1),
+            final_only: true,
+            hands: Arc::new(hands),
+            said: Box::new(move |said| {
+                if let Said::Closed(frontier) = said {
+                    let _ = said_sender.send(frontier);
+                }
+            }),
+        })?;
+        let mut closed = 0;
+        let mut epochs = Epochs { readings, cutter: Cutter::new(self.split_bytes), last: 0 };
+        let mut positions = BTreeMap::new();
+        while let Some(plan) = epochs.next(&mut positions)? {
+            while epochs.last.saturating_sub(closed) > IN_FLIGHT {
+                let ended = |_| RunError::Panicked("the workers ended early".to_owned());
+                closed = said.recv().map_err(ended)?;
+            }
+            dataflow.feed(plan)?;
+        }
+        dataflow.feed(Plan { epoch: epochs.last + 1, mark: Mark::End, ..Plan::default() })?;
+        let counted = dataflow.counted.clone();
+        dataflow.finish()?;
+        let sum = |of: fn(&crate::dataflow::decode::Counted) -> &std::sync::atomic::AtomicU64| {
+            counted.iter().map(|c| of(c).load(std::sync::atomic::Ordering::Acquire)).sum::<u64>()
+        };
+        let rejected = sum(|c| &c.rejected);
+        Ok(Replayed {
+            rows: kept.in_order(),
+            events: sum(|c| &c.taken) + rejected,
+            rejected,
+            late: *kept.late.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
+        })
+    }
+}
+
+struct Epochs {
+    readings: Vec<Reading>,
+    cutter: Cutter,
+    last: Epoch,
+}
+
+impl Epochs {
+    /// The next epoch; none at the end of all files.
+    fn next(
+        &mut self,
+        positions: &mut BTreeMap<(u16, u32), u64>,
+    ) -> Result<Option<Plan>, SourceError> {
+        let mut plan = Plan { epoch: self.last + 1, ..Plan::default() };
+        for reading in &mut self.readings {
+            for partition in reading.source.partitions()? {
+                let stream = reading.stream;
+                let position = positions.entry((stream, partition.id)).or_insert_with(|| {
+                    let (partition, change) = (partition.id, Change::Appeared);
+                    plan.changes.push(PartitionChange { stream, partition, change });
+                    0
+                });
+                *position = self.cutter.take(
+                    reading,
+                    partition.id,
+                    *position,
+                    EPOCH_BYTES,
+                    None,
+                    &mut plan.tasks,
+                )?;
+            }
+        }
+        if plan.tasks.is_empty() && plan.changes.is_empty() {
+            return Ok(None);
+        }
+        self.last = plan.epoch;
+        Ok(Some(plan))
+    }
+}
+
+#[derive(Default)]
+struct Kept {
+    rows: Mutex<Vec<(Row, i64)>>,
+    late: Mutex<u64>,
+}
+
+impl Kept {
+    fn add(&self, rows: Vec<(Row, i64)>) {
+        let mut all = self.rows.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let before = all.len();
+        all.extend(rows);
+        // Rows that revise each other are netted each time the bag has doubled.
+        if all.len() > 1 << 20 && all.len().ilog2() > before.ilog2() {
+            net(&mut all);
+        }
+    }
+
+    fn in_order(&self) -> Vec<(Row, i64)> {
+        let mut all = self.rows.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        net(&mut all);
+        std::mem::take(&mut all)
+    }
+}
+
+/// Sorts rows and adds up how often each occurs.
+fn net(rows: &mut Vec<(Row, i64)>) {
+    rows.sort_unstable_by(|a, b| a.0.order.cmp(&b.0.order));
+    rows.dedup_by(|next, kept| {
+        let same = next.0.order == kept.0.order;
+        if same {
+            kept.1 += next.1;
+        }
+        same
+    });
+    rows.retain(|(_, count)| *count != 0);
+}
+
+struct KeepAll {
+    kept: Arc<Kept>,
+}
+
+impl Outlet for KeepAll {
+    fn rows(&self, _query: &str) -> Sink {
+        let kept = Arc::clone(&self.kept);
+        Box::new(move |_, rows| kept.add(rows))
+    }
+
+    fn late(&self, _query: &str) -> Shown {
+        let kept = Arc::clone(&self.kept);
+        let total = move |total| {
+            *kept.late.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = total;
+        };
+        Shown { rows: Box::new(|_, _| {}), total: Box::new(total) }
+    }
+
+    fn rejected(&self, _stream: &str) -> Shown {
+        Shown { rows: Box::new(|_, _| {}), total: Box::new(|_| {}) }
+    }
+}
