@@ -32,7 +32,5 @@ pub mod prelude {
     pub use crate::number::Float;
     pub use crate::query::{Flow, Keyed, Query, Stream, Table, Windowed, sliding, tumbling};
     pub use crate::record::{Entity, Event, Text};
-    pub use crate::time::{
-        Timestamp, Window, days, hours, millis, minutes, seconds,
-    };
+    pub use crate::time::{Timestamp, Window, days, hours, millis, minutes, seconds};
 }

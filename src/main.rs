@@ -1,2 +1,8 @@
 //! The service: configuration, sources, workers and HTTP put together.
-fn main() {}
+
+#[path = "../queries/mod.rs"]
+mod queries;
+
+fn main() {
+    let _ = queries::all();
+}

@@ -58,8 +58,11 @@ impl ExactSum {
         let bits = number.to_bits();
         let exponent = ((bits >> 52) & 0x7ff) as i32;
         let fraction = bits & ((1 << 52) - 1);
-        let (mantissa, exponent) =
-            if exponent == 0 { (fraction, -1074) } else { (fraction | 1 << 52, exponent - 1075) };
+        let (mantissa, exponent) = if exponent == 0 {
+            (fraction, -1074)
+        } else {
+            (fraction | 1 << 52, exponent - 1075)
+        };
         let above = exponent - LOWEST;
         let limb = u8::try_from(above / 32).expect("a double spans 66 limbs");
         let value = i128::from(mantissa) << (above % 32);
@@ -114,7 +117,11 @@ impl ExactSum {
     }
 }
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the two halves")]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the two halves"
+)]
 fn split(value: i128) -> (i64, u64) {
     ((value >> 64) as i64, value as u64)
 }
@@ -125,13 +132,16 @@ fn joined(high: i64, low: u64) -> i128 {
 
 /// The nearest double to a non-negative fixed-point number, ties to even.
 fn rounded(digits: &[u32; 72]) -> f64 {
-    let Some(top) = digits.iter().rposition(|digit| *digit != 0) else { return 0.0 };
+    let Some(top) = digits.iter().rposition(|digit| *digit != 0) else {
+        return 0.0;
+    };
     let bit = |at: i32| at >= 0 && digits[(at / 32) as usize] >> (at % 32) & 1 == 1;
     let highest = top as i32 * 32 + 31 - digits[top].leading_zeros() as i32;
     // The lowest bit kept: 53 bits below the highest, but none below the smallest subnormal.
     let lowest = (highest - 52).max(-1074 - LOWEST);
-    let mantissa =
-        (lowest..=highest).rev().fold(0_u64, |mantissa, at| mantissa << 1 | u64::from(bit(at)));
+    let mantissa = (lowest..=highest)
+        .rev()
+        .fold(0_u64, |mantissa, at| mantissa << 1 | u64::from(bit(at)));
     let half = bit(lowest - 1);
     let beyond = (0..lowest - 1).any(bit);
     let up = half && (beyond || mantissa & 1 == 1);
@@ -157,7 +167,10 @@ mod tests {
 
     #[test]
     fn sums_are_exact() {
-        assert!(sum(&[0.1, 0.2, -0.3]) > 0.0, "the exact sum of three doubles is not 0");
+        assert!(
+            sum(&[0.1, 0.2, -0.3]) > 0.0,
+            "the exact sum of three doubles is not 0"
+        );
         assert_eq!(sum(&[1e308, 1.0, -1e308]), 1.0);
         assert_eq!(sum(&[f64::MAX, f64::MAX, -f64::MAX]), f64::MAX);
         assert_eq!(sum(&[5e-324, 5e-324]), 1e-323);

@@ -17,8 +17,14 @@ pub struct MemorySource {
 impl MemorySource {
     /// Records as NDJSON; empty lines and indentation do not matter.
     pub fn new(stream: &str, partitions: &[&str]) -> MemorySource {
-        let partitions = partitions.iter().map(|text| Arc::from(text.as_bytes())).collect();
-        MemorySource { stream: stream.to_owned(), partitions }
+        let partitions = partitions
+            .iter()
+            .map(|text| Arc::from(text.as_bytes()))
+            .collect();
+        MemorySource {
+            stream: stream.to_owned(),
+            partitions,
+        }
     }
 }
 
@@ -44,7 +50,9 @@ impl Source for MemorySource {
         until: Option<u64>,
     ) -> Result<Option<Chunk>, SourceError> {
         let all = &self.partitions[partition as usize];
-        let start = usize::try_from(position).unwrap_or(usize::MAX).min(all.len());
+        let start = usize::try_from(position)
+            .unwrap_or(usize::MAX)
+            .min(all.len());
         let last = until.map_or(all.len(), |until| (until as usize).min(all.len()));
         let rest = &all[start..last];
         if rest.is_empty() {
@@ -66,7 +74,12 @@ impl Source for MemorySource {
             format: Format::Ndjson,
             positions: Positions::Bytes,
             bytes: Arc::from(&rest[..end]),
-            spans: vec![Span { first: position, offset: 0, len: end, arrival: None }],
+            spans: vec![Span {
+                first: position,
+                offset: 0,
+                len: end,
+                arrival: None,
+            }],
         }))
     }
 
@@ -87,14 +100,20 @@ impl Source for MemorySource {
 ///
 /// If the query cannot be built or run.
 pub fn batch(query: Query, streams: &[(&str, &str)]) -> Vec<String> {
-    let catalog = Catalog::of(std::slice::from_ref(&query), &Overrides::default())
-        .expect("the query builds");
-    let sources = streams.iter().map(|(stream, text)| -> Box<dyn Source> {
-        Box::new(MemorySource::new(stream, &[text]))
-    });
-    let replayed = Replay::new(query, catalog, sources.collect()).run().expect("the query runs");
+    let catalog =
+        Catalog::of(std::slice::from_ref(&query), &Overrides::default()).expect("the query builds");
+    let sources = streams
+        .iter()
+        .map(|(stream, text)| -> Box<dyn Source> { Box::new(MemorySource::new(stream, &[text])) });
+    let replayed = Replay::new(query, catalog, sources.collect())
+        .run()
+        .expect("the query runs");
     let lines = replayed.rows.into_iter().flat_map(|(row, count)| {
-        let end = if row.final_at.is_some() { r#","final":true}"# } else { "}" };
+        let end = if row.final_at.is_some() {
+            r#","final":true}"#
+        } else {
+            "}"
+        };
         let line = format!(r#"{{"key":{},"value":{}{end}"#, row.key, row.value);
         std::iter::repeat_n(line, usize::try_from(count).unwrap_or(0))
     });

@@ -121,7 +121,10 @@ pub struct Of<F, N, A> {
 impl<F, N, A> Of<F, N, A> {
     /// Aggregates what `number` takes from each item.
     pub fn new(number: F) -> Self {
-        Of { number, of: PhantomData }
+        Of {
+            number,
+            of: PhantomData,
+        }
     }
 }
 
@@ -164,7 +167,10 @@ impl<T, N: Summand, F: Fn(&T) -> N + 'static> Aggregate<T> for Of<F, N, Average>
     type Out = Float;
 
     fn start(&self) -> Mean<N::Acc> {
-        Mean { count: 0, sum: N::Acc::default() }
+        Mean {
+            count: 0,
+            sum: N::Acc::default(),
+        }
     }
     fn add(&self, acc: &mut Mean<N::Acc>, item: &T) {
         acc.count += 1;
@@ -174,7 +180,10 @@ impl<T, N: Summand, F: Fn(&T) -> N + 'static> Aggregate<T> for Of<F, N, Average>
         acc.count += other.count;
         N::merge(&mut acc.sum, &other.sum);
     }
-    #[allow(clippy::cast_precision_loss, reason = "counts beyond 2^53 round like the sum does")]
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "counts beyond 2^53 round like the sum does"
+    )]
     fn finish(&self, acc: &Mean<N::Acc>) -> Float {
         Float(N::as_float(&acc.sum) / acc.count.max(1) as f64)
     }

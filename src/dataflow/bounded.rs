@@ -64,7 +64,14 @@ impl Store {
     /// Starts with what was saved. `names` are the streams of the catalog.
     pub fn new(names: Vec<String>, boundary: Boundary, shown: Shown, is_mine: bool) -> Store {
         let restored = boundary.restore::<Saved>(|_| is_mine);
-        Store { names, boundary, shown, kept: BTreeMap::new(), total: 0, restored }
+        Store {
+            names,
+            boundary,
+            shown,
+            kept: BTreeMap::new(),
+            total: 0,
+            restored,
+        }
     }
 
     /// Takes a closed epoch.
@@ -102,9 +109,15 @@ impl Store {
     }
 
     fn show(&self, notice: &Notice, diff: i64, changes: &mut Vec<(Row, i64)>) {
-        let name = self.names.get(usize::from(notice.stream)).map_or("", String::as_str);
-        let value =
-            Value { record: &notice.record, reason: &notice.reason, time: notice.time };
+        let name = self
+            .names
+            .get(usize::from(notice.stream))
+            .map_or("", String::as_str);
+        let value = Value {
+            record: &notice.record,
+            reason: &notice.reason,
+            time: notice.time,
+        };
         let key = (name, notice.partition, notice.position);
         match Row::new(&key, &value, None) {
             Ok(row) => changes.push((row, diff)),
@@ -115,7 +128,9 @@ impl Store {
     fn restore(&mut self, saved: Saved, changes: &mut Vec<(Row, i64)>) {
         self.total = self.total.max(saved.number);
         // A stream that no query reads any more is not in the catalog; its records go with it.
-        let Some(stream) = self.names.iter().position(|name| *name == saved.stream) else { return };
+        let Some(stream) = self.names.iter().position(|name| *name == saved.stream) else {
+            return;
+        };
         let notice = Notice {
             stream: u16::try_from(stream).unwrap_or(u16::MAX),
             partition: saved.partition,
@@ -125,8 +140,13 @@ impl Store {
             time: saved.time,
         };
         self.show(&notice, 1, changes);
-        let place =
-            (saved.epoch, notice.stream, notice.partition, notice.position, saved.number);
+        let place = (
+            saved.epoch,
+            notice.stream,
+            notice.partition,
+            notice.position,
+            saved.number,
+        );
         self.kept.insert(place, notice);
     }
 
@@ -134,7 +154,11 @@ impl Store {
         let row = |((epoch, .., number), notice): (&Place, &Notice)| Saved {
             epoch: *epoch,
             number: *number,
-            stream: self.names.get(usize::from(notice.stream)).cloned().unwrap_or_default(),
+            stream: self
+                .names
+                .get(usize::from(notice.stream))
+                .cloned()
+                .unwrap_or_default(),
             partition: notice.partition,
             position: notice.position,
             reason: notice.reason.clone(),

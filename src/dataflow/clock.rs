@@ -40,12 +40,19 @@ pub struct Clock {
 impl Clock {
     /// The watermark of a query that reads these streams: the minimum, [`NONE`] while any is.
     pub fn over(&self, streams: &[u16]) -> i64 {
-        streams.iter().map(|s| self.watermarks[usize::from(*s)]).min().unwrap_or(NONE)
+        streams
+            .iter()
+            .map(|s| self.watermarks[usize::from(*s)])
+            .min()
+            .unwrap_or(NONE)
     }
 
     /// What the partition knew before one of the epoch's chunks.
     pub fn before(&self, stream: u16, partition: u32, place: u32) -> Before {
-        self.before.get(&(stream, partition, place)).copied().unwrap_or(Before::NOTHING)
+        self.before
+            .get(&(stream, partition, place))
+            .copied()
+            .unwrap_or(Before::NOTHING)
     }
 }
 
@@ -59,7 +66,10 @@ pub struct Before {
 }
 
 impl Before {
-    const NOTHING: Before = Before { highest: NONE, floor: NONE };
+    const NOTHING: Before = Before {
+        highest: NONE,
+        floor: NONE,
+    };
 }
 
 /// The highest event time of a chunk.
@@ -98,7 +108,11 @@ pub struct StreamTime {
 impl StreamTime {
     /// A stream of which nothing was read.
     pub fn new(lateness: i64) -> StreamTime {
-        StreamTime { lateness, watermark: NONE, partitions: BTreeMap::new() }
+        StreamTime {
+            lateness,
+            watermark: NONE,
+            partitions: BTreeMap::new(),
+        }
     }
 
     /// A partition's own watermark.
@@ -139,7 +153,11 @@ impl StreamTime {
 
 /// `time - by`, where [`NONE`] stays itself.
 pub fn lagging(time: i64, by: i64) -> i64 {
-    if time == NONE { NONE } else { time.saturating_sub(by) }
+    if time == NONE {
+        NONE
+    } else {
+        time.saturating_sub(by)
+    }
 }
 
 /// A watermark as readers see it.
@@ -163,12 +181,17 @@ impl Times {
         let mut before = BTreeMap::new();
         for h in highest {
             let partition = self.streams[usize::from(h.stream)].partition(h.partition);
-            let known = Before { highest: partition.highest, floor: partition.floor };
+            let known = Before {
+                highest: partition.highest,
+                floor: partition.floor,
+            };
             before.insert((h.stream, h.partition, h.place), known);
             partition.highest = partition.highest.max(h.time);
         }
         for (stream, partition, _, end) in said.chunks {
-            self.streams[usize::from(stream)].partition(partition).position = end;
+            self.streams[usize::from(stream)]
+                .partition(partition)
+                .position = end;
         }
         for stream in &mut self.streams {
             match said.mark {
@@ -177,7 +200,12 @@ impl Times {
             }
         }
         let watermarks = self.streams.iter().map(|s| s.watermark).collect();
-        Clock { epoch: said.epoch, watermarks, mark: said.mark, before }
+        Clock {
+            epoch: said.epoch,
+            watermarks,
+            mark: said.mark,
+            before,
+        }
     }
 }
 
@@ -209,7 +237,10 @@ pub fn clocks<'s>(
                 }
             });
             while let Some(entry) = open.first_entry() {
-                if frontiers.iter().any(|frontier| frontier.less_equal(entry.key())) {
+                if frontiers
+                    .iter()
+                    .any(|frontier| frontier.less_equal(entry.key()))
+                {
                     break;
                 }
                 let (epoch, (cap, said)) = entry.remove_entry();

@@ -198,15 +198,23 @@ pub fn decode<'s, T: Event>(
                     let (records, time) = decode_chunk::<T>(&task.chunk, &judged_by, &mut refused);
                     let (partition, place) = (task.chunk.partition, task.place);
                     lines.remember(epoch, stream, task.chunk);
-                    chunks_out.activate().session(&cap.delayed(&epoch, 0)).give(RawChunk {
-                        partition,
-                        place,
-                        records,
-                    });
+                    chunks_out
+                        .activate()
+                        .session(&cap.delayed(&epoch, 0))
+                        .give(RawChunk {
+                            partition,
+                            place,
+                            records,
+                        });
                     highest_out
                         .activate()
                         .session(&cap.delayed(&epoch, 1))
-                        .give(Highest { stream, partition, place, time });
+                        .give(Highest {
+                            stream,
+                            partition,
+                            place,
+                            time,
+                        });
                     if !refused.is_empty() {
                         rejected_out
                             .activate()
@@ -217,21 +225,22 @@ pub fn decode<'s, T: Event>(
             });
         }
     });
-    Raw { chunks, rejected, intake, highest }
+    Raw {
+        chunks,
+        rejected,
+        intake,
+        highest,
+    }
 }
 
 impl<'s, T: Event> Raw<'s, T> {
     /// The second half: each record learns its partition's watermark just before it.
     pub fn judge(self, clocks: Clocks<'s>) -> Decoded<'s> {
-        let Intake { stream, lateness, .. } = self.intake;
-        let judged = retire(
-            self.chunks,
-            clocks,
-            Pipeline,
-            stamped,
-            "Judge",
-            move |_| {
-                move |clock, chunks: Vec<RawChunk<T>>, batches, _: &mut Vec<()>| {
+        let Intake {
+            stream, lateness, ..
+        } = self.intake;
+        let judged = retire(self.chunks, clocks, Pipeline, stamped, "Judge", move |_| {
+            move |clock, chunks: Vec<RawChunk<T>>, batches, _: &mut Vec<()>| {
                 for mut chunk in chunks {
                     let before = clock.before(stream, chunk.partition, chunk.place);
                     for record in &mut chunk.records {
@@ -241,9 +250,12 @@ impl<'s, T: Event> Raw<'s, T> {
                     let batch: Rc<dyn Any> = Rc::new(chunk.records);
                     batches.push(batch);
                 }
-            }},
-        );
-        Decoded { batches: judged.main, rejected: self.rejected }
+            }
+        });
+        Decoded {
+            batches: judged.main,
+            rejected: self.rejected,
+        }
     }
 }
 
@@ -284,7 +296,13 @@ fn decode_chunk<T: Event>(
             }),
         }
     });
-    intake.counted.taken.fetch_add(records.len() as u64, Ordering::Relaxed);
-    intake.counted.rejected.fetch_add(refused.len() as u64, Ordering::Relaxed);
+    intake
+        .counted
+        .taken
+        .fetch_add(records.len() as u64, Ordering::Relaxed);
+    intake
+        .counted
+        .rejected
+        .fetch_add(refused.len() as u64, Ordering::Relaxed);
     (records, highest)
 }

@@ -134,11 +134,22 @@ pub fn feed(scope: Scope<'_, Epoch>, plans: Plans) -> Feed<'_> {
                         .collect(),
                     mark: plan.mark,
                 };
-                announcements_out.activate().session(&held[1]).give(announcement);
-                tasks_out.activate().session(&held[0]).give_iterator(plan.tasks.into_iter());
-                held.iter_mut().for_each(|held| held.downgrade(&(plan.epoch + 1)));
+                announcements_out
+                    .activate()
+                    .session(&held[1])
+                    .give(announcement);
+                tasks_out
+                    .activate()
+                    .session(&held[0])
+                    .give_iterator(plan.tasks.into_iter());
+                held.iter_mut()
+                    .for_each(|held| held.downgrade(&(plan.epoch + 1)));
             }
         }
     });
-    Feed { tasks, announcements, address }
+    Feed {
+        tasks,
+        announcements,
+        address,
+    }
 }

@@ -69,7 +69,9 @@ where
 
 /// A row as it is saved.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(bound = "K: Serialize + serde::de::DeserializeOwned, R: Serialize + serde::de::DeserializeOwned")]
+#[serde(
+    bound = "K: Serialize + serde::de::DeserializeOwned, R: Serialize + serde::de::DeserializeOwned"
+)]
 pub struct Saved<K, R> {
     key: K,
     row: R,
@@ -96,17 +98,25 @@ where
     let pact = Exchange::new(|(key, _): &(K, E)| key.hashed());
     let mut reader = None;
     let retired = retire(events, clocks, pact, stamped, name, |info| {
-        let (mut state, trace) = Keyed::<K, R, B>::new(info, boundary, behaviour, |key| {
-            key.hashed() % peers == me
-        });
+        let (mut state, trace) =
+            Keyed::<K, R, B>::new(info, boundary, behaviour, |key| key.hashed() % peers == me);
         reader = Some(trace);
         move |clock: &Clock, events, spans: &mut Vec<SpanOf<K, R>>, out: &mut Vec<O>| {
-            let at = Moment { watermark: watermark(clock), is_end: clock.mark == Mark::End };
+            let at = Moment {
+                watermark: watermark(clock),
+                is_end: clock.mark == Mark::End,
+            };
             spans.push(state.retire(clock, at, events, out));
         }
     });
     let trace = reader.expect("the operator's constructor ran");
-    Boundaried { rows: Arranged { stream: retired.main, trace }, emitted: retired.aside }
+    Boundaried {
+        rows: Arranged {
+            stream: retired.main,
+            trace,
+        },
+        emitted: retired.aside,
+    }
 }
 
 struct Keyed<K: Arrangeable, R: Arrangeable, B> {
@@ -173,14 +183,17 @@ impl<K: Arrangeable, R: Arrangeable, B> Keyed<K, R, B> {
             if *entry.key() > at.watermark {
                 break;
             }
-            entry.remove().into_iter().for_each(|key| drop(touched.entry(key).or_default()));
+            for key in entry.remove() {
+                touched.entry(key).or_default();
+            }
         }
         if !touched.is_empty() && changes.is_empty() {
             self.step(clock.epoch, at, touched, &mut changes, out);
         }
         let span = self.insert(clock.epoch, changes);
         if clock.mark == Mark::Checkpoint {
-            self.boundary.save(clock.epoch, self.rows());
+            let rows = self.rows();
+            self.boundary.save(clock.epoch, rows);
         }
         span
     }
@@ -202,7 +215,10 @@ impl<K: Arrangeable, R: Arrangeable, B> Keyed<K, R, B> {
             self.behaviour.step(at, &key, &mut after, events, out);
             for row in &after {
                 // A timer that is still due was declined; asking again at once would not end.
-                let timer = self.behaviour.timer(row).filter(|timer| *timer > at.watermark);
+                let timer = self
+                    .behaviour
+                    .timer(row)
+                    .filter(|timer| *timer > at.watermark);
                 if let Some(timer) = timer {
                     self.timers.entry(timer).or_default().insert(key.clone());
                 }
@@ -210,7 +226,10 @@ impl<K: Arrangeable, R: Arrangeable, B> Keyed<K, R, B> {
             let old = before.into_iter().map(|row| (row, -1));
             let mut net: Vec<(R, isize)> = old.chain(after.into_iter().map(|r| (r, 1))).collect();
             differential_dataflow::consolidation::consolidate(&mut net);
-            changes.extend(net.into_iter().map(|(row, diff)| ((key.clone(), row), epoch, diff)));
+            changes.extend(
+                net.into_iter()
+                    .map(|(row, diff)| ((key.clone(), row), epoch, diff)),
+            );
         }
     }
 
@@ -249,7 +268,10 @@ impl<K: Arrangeable, R: Arrangeable, B> Keyed<K, R, B> {
             while let Some(row) = cursor.get_val(&storage) {
                 let mut count = 0;
                 cursor.map_times(&storage, |_, diff| count += *diff);
-                let saved = || Saved { key: key.clone(), row: row.clone() };
+                let saved = || Saved {
+                    key: key.clone(),
+                    row: row.clone(),
+                };
                 rows.extend((0..count).map(|_| saved()));
                 cursor.step_val(&storage);
             }

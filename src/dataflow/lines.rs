@@ -25,7 +25,9 @@ pub fn for_each_line<T: DeserializeOwned>(
     mut take: impl FnMut(u64, Option<Timestamp>, &[u8], Result<T, String>),
 ) {
     for span in &chunk.spans {
-        let Some(bytes) = chunk.bytes.get(span.offset..span.offset + span.len) else { continue };
+        let Some(bytes) = chunk.bytes.get(span.offset..span.offset + span.len) else {
+            continue;
+        };
         match &chunk.format {
             Format::Ndjson => each_json(span, chunk.positions, bytes, |position, line| {
                 let parsed = serde_json::from_slice(line).map_err(|e| e.to_string());
@@ -63,8 +65,10 @@ fn each_csv<T: DeserializeOwned>(
     mut take: impl FnMut(u64, &[u8], Result<T, String>),
 ) {
     let names: csv::StringRecord = header.iter().collect();
-    let mut reader =
-        csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(bytes);
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .from_reader(bytes);
     let mut row = csv::ByteRecord::new();
     loop {
         match reader.read_byte_record(&mut row) {
@@ -75,9 +79,14 @@ fn each_csv<T: DeserializeOwned>(
                 let from = usize::try_from(start).unwrap_or(0);
                 let line = bytes.get(from..end).unwrap_or_default().trim_ascii();
                 let parsed = if row.len() == names.len() {
-                    row.deserialize(Some(names.as_byte_record())).map_err(|e| e.to_string())
+                    row.deserialize(Some(names.as_byte_record()))
+                        .map_err(|e| e.to_string())
                 } else {
-                    Err(format!("{} fields, but the header names {}", row.len(), names.len()))
+                    Err(format!(
+                        "{} fields, but the header names {}",
+                        row.len(),
+                        names.len()
+                    ))
                 };
                 take(span.first + start, line, parsed);
             }
@@ -100,14 +109,24 @@ struct Held {
 impl RawLines {
     /// Keeps a chunk while its epoch is open.
     pub fn remember(&self, epoch: Epoch, stream: u16, chunk: Chunk) {
-        let held = Held { chunk, starts: None };
-        self.0.borrow_mut().entry(epoch).or_default().push((stream, held));
+        let held = Held {
+            chunk,
+            starts: None,
+        };
+        self.0
+            .borrow_mut()
+            .entry(epoch)
+            .or_default()
+            .push((stream, held));
     }
 
     /// Drops what closed.
     pub fn forget_before(&self, frontier: Epoch) {
         let mut open = self.0.borrow_mut();
-        while open.first_key_value().is_some_and(|(epoch, _)| *epoch < frontier) {
+        while open
+            .first_key_value()
+            .is_some_and(|(epoch, _)| *epoch < frontier)
+        {
             open.pop_first();
         }
     }

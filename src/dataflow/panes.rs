@@ -26,7 +26,12 @@ impl Assigner {
         let bounded = |d: Duration| millis_of(d).clamp(1, 100 * 366 * 86_400_000);
         let (size, slide) = (bounded(size), bounded(slide));
         let offset = millis_of(offset).rem_euclid(slide);
-        Assigner { size, slide, offset, pane: gcd(size, slide) }
+        Assigner {
+            size,
+            slide,
+            offset,
+            pane: gcd(size, slide),
+        }
     }
 
     /// The length of a pane in ms.
@@ -47,8 +52,13 @@ impl Assigner {
     /// The start of the oldest window that holds the pane, and how many windows do.
     pub fn windows_of(&self, pane: i64) -> (i64, u32) {
         let last = floor_to(pane, self.slide, self.offset);
-        let first = floor_to(pane + self.pane - self.size - 1, self.slide, self.offset) + self.slide;
-        let count = if first > last { 0 } else { (last - first) / self.slide + 1 };
+        let first =
+            floor_to(pane + self.pane - self.size - 1, self.slide, self.offset) + self.slide;
+        let count = if first > last {
+            0
+        } else {
+            (last - first) / self.slide + 1
+        };
         (first, u32::try_from(count).unwrap_or(u32::MAX))
     }
 
@@ -65,7 +75,10 @@ impl Assigner {
 
     /// The window that starts at `start`.
     pub fn window(&self, start: i64) -> Window {
-        Window { start: Timestamp(start), end: Timestamp(start + self.size) }
+        Window {
+            start: Timestamp(start),
+            end: Timestamp(start + self.size),
+        }
     }
 
     /// How many of the pane's windows, oldest first, are closed: those whose end, less one
@@ -108,19 +121,34 @@ mod tests {
 
     fn by_panes(assigner: &Assigner, time: i64) -> Vec<i64> {
         let (first, count) = assigner.windows_of(assigner.pane_of(time));
-        (0..count).map(|place| assigner.window_at(first, place)).collect()
+        (0..count)
+            .map(|place| assigner.window_at(first, place))
+            .collect()
     }
 
     #[test]
     fn every_instant_finds_its_windows() {
-        let shapes = [(300, 120), (1600, 700), (10, 10), (7, 3), (3, 7), (12, 1), (1, 1), (60, 25)];
+        let shapes = [
+            (300, 120),
+            (1600, 700),
+            (10, 10),
+            (7, 3),
+            (3, 7),
+            (12, 1),
+            (1, 1),
+            (60, 25),
+        ];
         for (size, slide) in shapes {
             for offset in [0, 1, 5, slide - 1] {
                 let assigner = Assigner::new(millis(size), millis(slide), millis(offset));
                 let (size, slide, offset) = (size as i64, slide as i64, offset as i64);
                 for time in -3 * size - 50..3 * size + 50 {
                     let expected = brute_force(size, slide, offset, time);
-                    assert_eq!(by_panes(&assigner, time), expected, "{size} by {slide} at {time}");
+                    assert_eq!(
+                        by_panes(&assigner, time),
+                        expected,
+                        "{size} by {slide} at {time}"
+                    );
                 }
             }
         }
@@ -152,7 +180,10 @@ mod tests {
         assert_eq!(assigner.pane_len(), 60_000);
         // 10:00 lies in the windows that start at 09:56, 09:58 and 10:00.
         let ten = 1_641_031_200_000;
-        assert_eq!(by_panes(&assigner, ten), [ten - 240_000, ten - 120_000, ten]);
+        assert_eq!(
+            by_panes(&assigner, ten),
+            [ten - 240_000, ten - 120_000, ten]
+        );
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::rc::Rc;
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::{ParallelizationContract, Pipeline};
 use timely::dataflow::operators::Capability;
-use timely::dataflow::operators::generic::{OperatorInfo, OutputBuilder};
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::operators::generic::{OperatorInfo, OutputBuilder};
 
 use super::clock::{Clock, Clocks};
 use crate::time::Epoch;
@@ -88,17 +88,26 @@ where
                 }
             });
             while let Some((clock, main_cap, aside_cap)) = due.front() {
-                if frontiers.iter().any(|frontier| frontier.less_equal(&clock.epoch)) {
+                if frontiers
+                    .iter()
+                    .any(|frontier| frontier.less_equal(&clock.epoch))
+                {
                     break;
                 }
                 let items = waiting.remove(&clock.epoch).unwrap_or_default();
                 logic(clock, items, &mut produced, &mut said);
                 if !produced.is_empty() {
-                    main_out.activate().session(main_cap).give_container(&mut produced);
+                    main_out
+                        .activate()
+                        .session(main_cap)
+                        .give_container(&mut produced);
                     produced.clear();
                 }
                 if !said.is_empty() {
-                    aside_out.activate().session(aside_cap).give_container(&mut said);
+                    aside_out
+                        .activate()
+                        .session(aside_cap)
+                        .give_container(&mut said);
                     said.clear();
                 }
                 due.pop_front();

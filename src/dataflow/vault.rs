@@ -68,7 +68,8 @@ impl Boundary {
     where
         R: Serialize + DeserializeOwned + Send + 'static,
     {
-        self.vault.save(&self.name, epoch, Box::new(move || to_batch(&rows)));
+        self.vault
+            .save(&self.name, epoch, Box::new(move || to_batch(&rows)));
     }
 }
 

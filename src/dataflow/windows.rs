@@ -21,7 +21,10 @@ use super::panes::{Assigner, closes_at};
 use super::vault::Boundary;
 use crate::time::{Epoch, Timestamp, Window};
 
-#[allow(clippy::disallowed_types, reason = "only iterated where the rows are then ordered or summed")]
+#[allow(
+    clippy::disallowed_types,
+    reason = "only iterated where the rows are then ordered or summed"
+)]
 type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
 
 /// What is asked of a window.
@@ -52,7 +55,9 @@ pub struct Folded<K, A> {
 
 /// A row of the window boundary as it is saved.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(bound = "K: Serialize + serde::de::DeserializeOwned, A: Serialize + serde::de::DeserializeOwned")]
+#[serde(
+    bound = "K: Serialize + serde::de::DeserializeOwned, A: Serialize + serde::de::DeserializeOwned"
+)]
 pub struct Saved<K, A> {
     key: K,
     /// The start of the pane, or of the window if it is final; in ms.
@@ -101,9 +106,12 @@ pub fn combine<T, K: Hash + Eq, A: Aggregate<T>>(
         }
     }
     folded.reserve(accs.len());
-    folded.extend(
-        accs.into_iter().map(|((key, pane, closed), acc)| Folded { key, pane, closed, acc }),
-    );
+    folded.extend(accs.into_iter().map(|((key, pane, closed), acc)| Folded {
+        key,
+        pane,
+        closed,
+        acc,
+    }));
 }
 
 /// Says that a record was not taken, with the raw record where it is still at hand.
@@ -173,7 +181,11 @@ where
         events: Vec<Folded<K, A::Acc>>,
         out: &mut Vec<(Update<K, A::Out>, Epoch, isize)>,
     ) {
-        let mut emit = Emit { shape: self.shape, epoch: clock.epoch, out };
+        let mut emit = Emit {
+            shape: self.shape,
+            epoch: clock.epoch,
+            out,
+        };
         for row in std::mem::take(&mut self.restored) {
             self.restore(row, watermark, &mut emit);
         }
@@ -218,7 +230,9 @@ where
         self.awaited.insert(event.pane, event.closed);
         let (first, count) = self.shape.assigner.windows_of(event.pane);
         for place in event.closed..count.min(before) {
-            self.open.entry(self.shape.assigner.window_at(first, place)).or_default();
+            self.open
+                .entry(self.shape.assigner.window_at(first, place))
+                .or_default();
         }
     }
 
@@ -253,7 +267,10 @@ where
         }
         while let Some(entry) = self.panes.first_entry() {
             let (first, count) = self.shape.assigner.windows_of(*entry.key());
-            let last = self.shape.assigner.window_at(first, count.saturating_sub(1));
+            let last = self
+                .shape
+                .assigner
+                .window_at(first, count.saturating_sub(1));
             if !emit.is_closed(last, watermark) {
                 break;
             }
@@ -301,23 +318,32 @@ where
         }
     }
 
-    fn restore(
-        &mut self,
-        row: Saved<K, A::Acc>,
-        watermark: i64,
-        emit: &mut Emit<'_, K, A::Out>,
-    ) {
+    fn restore(&mut self, row: Saved<K, A::Acc>, watermark: i64, emit: &mut Emit<'_, K, A::Out>) {
         if row.is_final {
             emit.row(&row.key, row.start, self.aggregate.finish(&row.acc), 1);
-            self.done.entry(row.start).or_default().push((row.key, row.acc));
+            self.done
+                .entry(row.start)
+                .or_default()
+                .push((row.key, row.acc));
             return;
         }
         let assigner = self.shape.assigner;
         let (first, count) = assigner.windows_of(row.start);
         let closed = assigner.closed(first, count, watermark, self.shape.allowed);
-        let event = Folded { key: row.key, pane: row.start, closed: row.closed, acc: row.acc };
+        let event = Folded {
+            key: row.key,
+            pane: row.start,
+            closed: row.closed,
+            acc: row.acc,
+        };
         // Windows closed since are final rows of their own.
-        self.show(&Folded { closed: event.closed.max(closed), ..event.clone() }, emit);
+        self.show(
+            &Folded {
+                closed: event.closed.max(closed),
+                ..event.clone()
+            },
+            emit,
+        );
         self.keep_pane(event);
     }
 
@@ -330,13 +356,17 @@ where
             acc: acc.clone(),
         };
         let panes = self.panes.iter().flat_map(|(start, rows)| {
-            rows.iter().map(move |((key, closed), acc)| live(start, *closed, key, acc))
+            rows.iter()
+                .map(move |((key, closed), acc)| live(start, *closed, key, acc))
         });
-        let open = (self.open.iter()).filter(|_| self.shape.assigner.is_tumbling()).flat_map(
-            |(start, rows)| rows.iter().map(move |(key, acc)| live(start, 0, key, acc)),
-        );
+        let open = (self.open.iter())
+            .filter(|_| self.shape.assigner.is_tumbling())
+            .flat_map(|(start, rows)| rows.iter().map(move |(key, acc)| live(start, 0, key, acc)));
         let done = self.done.iter().flat_map(|(start, rows)| {
-            rows.iter().map(move |(key, acc)| Saved { is_final: true, ..live(start, 0, key, acc) })
+            rows.iter().map(move |(key, acc)| Saved {
+                is_final: true,
+                ..live(start, 0, key, acc)
+            })
         });
         panes.chain(open).chain(done).collect()
     }
@@ -351,7 +381,8 @@ struct Emit<'o, K, V> {
 impl<K: Clone, V> Emit<'_, K, V> {
     fn row(&mut self, key: &K, start: i64, value: V, diff: isize) {
         let window = self.shape.assigner.window(start);
-        self.out.push((((key.clone(), window), value), self.epoch, diff));
+        self.out
+            .push((((key.clone(), window), value), self.epoch, diff));
     }
 
     fn is_closed(&self, start: i64, watermark: i64) -> bool {

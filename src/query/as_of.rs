@@ -59,7 +59,9 @@ impl<K, T: Arrangeable, E: Arrangeable> Behaviour<K, Side<T, E>, Side<T, E>, Joi
                 continue;
             }
             let until = versions.partition_point(|version| version.stamp.time <= row.stamp.time);
-            let version = until.checked_sub(1).and_then(|newest| versions[newest].entity.clone());
+            let version = until
+                .checked_sub(1)
+                .and_then(|newest| versions[newest].entity.clone());
             if let Some(record) = row.record {
                 out.push((row.stamp, row.watermark, (record, version)));
             }
@@ -94,7 +96,15 @@ where
         let key = guard(|| key(&record.data))?;
         let stamp = Stamp::of(record, &names);
         let asked = Some(record.data.clone());
-        out.push((key, Side { stamp, watermark: record.watermark, record: asked, entity: None }));
+        out.push((
+            key,
+            Side {
+                stamp,
+                watermark: record.watermark,
+                record: asked,
+                entity: None,
+            },
+        ));
         Ok(())
     });
     let versions = versions::<T, E>(&flow);
@@ -106,29 +116,39 @@ where
     Stream { flow, batches }
 }
 
-type Sides<'s, K, T, E> =
-    timely::dataflow::Stream<'s, Epoch, Vec<Rc<Vec<(K, Side<T, E>)>>>>;
+type Sides<'s, K, T, E> = timely::dataflow::Stream<'s, Epoch, Vec<Rc<Vec<(K, Side<T, E>)>>>>;
 
 /// The entity's versions. One that comes behind its partition's watermark is late: a record may
 /// already have been answered without it.
-fn versions<'s, T: Arrangeable, E: Entity + Arrangeable>(
-    flow: &Flow<'s>,
-) -> Sides<'s, E::Key, T, E>
+fn versions<'s, T: Arrangeable, E: Entity + Arrangeable>(flow: &Flow<'s>) -> Sides<'s, E::Key, T, E>
 where
     E::Key: 'static,
 {
     let entities = flow.stream::<E>();
     let names = flow.names();
-    transform(flow, entities.batches, "AsOf versions", move |record, out| {
-        if record.watermark >= record.time {
-            return Err("late".to_owned());
-        }
-        let (key, is_deleted) = guard(|| (record.data.key(), record.data.is_deleted()))?;
-        let entity = (!is_deleted).then(|| record.data.clone());
-        let stamp = Stamp::of(record, &names);
-        out.push((key, Side { stamp, watermark: record.watermark, record: None, entity }));
-        Ok(())
-    })
+    transform(
+        flow,
+        entities.batches,
+        "AsOf versions",
+        move |record, out| {
+            if record.watermark >= record.time {
+                return Err("late".to_owned());
+            }
+            let (key, is_deleted) = guard(|| (record.data.key(), record.data.is_deleted()))?;
+            let entity = (!is_deleted).then(|| record.data.clone());
+            let stamp = Stamp::of(record, &names);
+            out.push((
+                key,
+                Side {
+                    stamp,
+                    watermark: record.watermark,
+                    record: None,
+                    entity,
+                },
+            ));
+            Ok(())
+        },
+    )
 }
 
 /// Joined records as batches of a stream again, with the place of the record.

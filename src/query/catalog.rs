@@ -34,11 +34,8 @@ pub struct StreamDef {
 
 type Chunks<'s> = Flowing<'s, Epoch, Vec<Task>>;
 pub(super) type Judge<'s> = Box<dyn FnOnce(Clocks<'s>) -> Decoded<'s> + 's>;
-pub(super) type DecodeFn = for<'s> fn(
-    Chunks<'s>,
-    Intake,
-    RawLines,
-) -> (Flowing<'s, Epoch, Vec<Highest>>, Judge<'s>);
+pub(super) type DecodeFn =
+    for<'s> fn(Chunks<'s>, Intake, RawLines) -> (Flowing<'s, Epoch, Vec<Highest>>, Judge<'s>);
 
 fn decode_as<'s, T: Event>(
     tasks: Chunks<'s>,
@@ -46,7 +43,10 @@ fn decode_as<'s, T: Event>(
     lines: RawLines,
 ) -> (Flowing<'s, Epoch, Vec<Highest>>, Judge<'s>) {
     let raw = decode::<T>(tasks, intake, lines);
-    (raw.highest.clone(), Box::new(move |clocks| raw.judge(clocks)))
+    (
+        raw.highest.clone(),
+        Box::new(move |clocks| raw.judge(clocks)),
+    )
 }
 
 impl StreamDef {
@@ -171,7 +171,11 @@ impl Catalog {
         }
         for (name, lateness) in &overrides.lateness {
             let known = catalog.stream_names();
-            match catalog.streams.iter_mut().find(|stream| stream.name == *name) {
+            match catalog
+                .streams
+                .iter_mut()
+                .find(|stream| stream.name == *name)
+            {
                 Some(stream) => stream.lateness = *lateness,
                 None => return Err(BuildError::UnknownStream(name.clone(), known.join(", "))),
             }
@@ -181,7 +185,10 @@ impl Catalog {
 
     /// The names of the streams, in order.
     pub fn stream_names(&self) -> Vec<String> {
-        self.streams.iter().map(|stream| stream.name.clone()).collect()
+        self.streams
+            .iter()
+            .map(|stream| stream.name.clone())
+            .collect()
     }
 
     /// The place of a stream.
@@ -194,5 +201,7 @@ impl Catalog {
 /// Whether a stream's name can stand in URLs and file names.
 pub(super) fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b))
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b))
 }

@@ -83,7 +83,10 @@ impl<'s> Env<'s> {
 
     /// Builds a running dataflow: the feed's streams decoded once, their clock, and every query
     /// with its stores. The probe passes an epoch once every row of it has been taken.
-    #[allow(clippy::too_many_arguments, reason = "the composition of a dataflow, called once")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the composition of a dataflow, called once"
+    )]
     pub fn run(
         feed: Feed<'s>,
         catalog: &Catalog,
@@ -95,7 +98,13 @@ impl<'s> Env<'s> {
         let scope = feed.tasks.scope();
         let mut env = Env::new(scope, running.vault, running.final_only);
         env.lines = running.lines;
-        env.names = Rc::new(catalog.streams.iter().map(|s| Text::from(&*s.name)).collect());
+        env.names = Rc::new(
+            catalog
+                .streams
+                .iter()
+                .map(|s| Text::from(&*s.name))
+                .collect(),
+        );
         let mut judges = Vec::new();
         let mut highest = Vec::new();
         for (place, stream) in catalog.streams.iter().enumerate() {
@@ -116,9 +125,17 @@ impl<'s> Env<'s> {
         for (place, (stream, judge)) in catalog.streams.iter().zip(judges).enumerate() {
             let decoded = judge(env.clocks.clone());
             let shown = outlet.rejected(&stream.name);
-            closed.push(env.store(&format!("rejected/{}", stream.name), decoded.rejected, shown));
+            closed.push(env.store(
+                &format!("rejected/{}", stream.name),
+                decoded.rejected,
+                shown,
+            ));
             let place = u16::try_from(place).expect("fewer than 65536 streams");
-            let source = Source { place, record: stream.record, batches: decoded.batches };
+            let source = Source {
+                place,
+                record: stream.record,
+                batches: decoded.batches,
+            };
             sources.insert(stream.name.clone(), source);
         }
         env.sources = Rc::new(sources);
@@ -134,12 +151,7 @@ impl<'s> Env<'s> {
         probe
     }
 
-    fn store(
-        &self,
-        name: &str,
-        notices: Notices<'s>,
-        shown: Shown,
-    ) -> Flowing<'s, Epoch, Vec<()>> {
+    fn store(&self, name: &str, notices: Notices<'s>, shown: Shown) -> Flowing<'s, Epoch, Vec<()>> {
         use crate::dataflow::retire::{retire, stamped};
         use timely::dataflow::channels::pact::Exchange;
         let names = self.names.iter().map(ToString::to_string).collect();
@@ -230,7 +242,10 @@ impl<'s> Flow<'s> {
                 empty(self.env.scope)
             }
         };
-        Stream { flow: self.clone(), batches }
+        Stream {
+            flow: self.clone(),
+            batches,
+        }
     }
 
     /// The table of an entity: the latest record of each key, by event time; ties go by stream,

@@ -28,7 +28,9 @@ struct Latest;
 
 impl<K, V: Arrangeable> Behaviour<K, Version<V>, Version<V>, ()> for Latest {
     fn timer(&self, row: &Version<V>) -> Option<i64> {
-        row.value.is_none().then(|| row.stamp.time.saturating_add(millis_of(TOMBSTONES)))
+        row.value
+            .is_none()
+            .then(|| row.stamp.time.saturating_add(millis_of(TOMBSTONES)))
     }
 
     fn step(
@@ -39,9 +41,13 @@ impl<K, V: Arrangeable> Behaviour<K, Version<V>, Version<V>, ()> for Latest {
         events: Vec<Version<V>>,
         _out: &mut Vec<()>,
     ) {
-        let newest = rows.drain(..).chain(events).max_by(|a, b| a.stamp.cmp(&b.stamp));
+        let newest = rows
+            .drain(..)
+            .chain(events)
+            .max_by(|a, b| a.stamp.cmp(&b.stamp));
         rows.extend(newest.filter(|row| {
-            at.is_end || !Behaviour::<K, _, _, ()>::timer(self, row).is_some_and(|t| t <= at.watermark)
+            at.is_end
+                || !Behaviour::<K, _, _, ()>::timer(self, row).is_some_and(|t| t <= at.watermark)
         }));
     }
 }
@@ -63,7 +69,13 @@ where
             let (key, is_deleted) =
                 crate::dataflow::decode::guard(|| (record.data.key(), record.data.is_deleted()))?;
             let value = (!is_deleted).then(|| record.data.clone());
-            out.push((key, Version { stamp: Stamp::of(record, &names), value }));
+            out.push((
+                key,
+                Version {
+                    stamp: Stamp::of(record, &names),
+                    value,
+                },
+            ));
             Ok(())
         });
         let boundary = flow.named_boundary::<Saved<E::Key, Version<E>>>(name.clone());
@@ -112,9 +124,7 @@ impl<K, T: Arrangeable> Behaviour<K, Kept<T>, Kept<T>, ()> for Keep {
     ) {
         rows.extend(events);
         let how_long = self.how_long;
-        rows.retain(|row| {
-            at.is_end || row.stamp.time.saturating_add(how_long) > at.watermark
-        });
+        rows.retain(|row| at.is_end || row.stamp.time.saturating_add(how_long) > at.watermark);
     }
 }
 
@@ -132,14 +142,29 @@ where
         }
         let key = crate::dataflow::decode::guard(|| key(&record.data))?;
         let stamp = Stamp::of(record, &names);
-        out.push((key, Kept { stamp, record: record.data.clone() }));
+        out.push((
+            key,
+            Kept {
+                stamp,
+                record: record.data.clone(),
+            },
+        ));
         Ok(())
     });
     let boundary = flow.boundary::<Saved<K, Kept<T>>>("keep");
     let watermark = flow.watermark();
     let behaviour = Keep { how_long };
     let events = unbatched(events);
-    let kept = keyed(events, flow.clocks(), "Keep", boundary, watermark, behaviour);
-    let rows = kept.rows.as_collection(|key, kept: &Kept<T>| (key.clone(), kept.record.clone()));
+    let kept = keyed(
+        events,
+        flow.clocks(),
+        "Keep",
+        boundary,
+        watermark,
+        behaviour,
+    );
+    let rows = kept
+        .rows
+        .as_collection(|key, kept: &Kept<T>| (key.clone(), kept.record.clone()));
     Table::new(flow, rows)
 }

@@ -24,7 +24,7 @@ mod table;
 mod windowed;
 
 pub use catalog::{BuildError, Catalog, Overrides, QueryDef, StreamDef};
-pub use flow::{Env, Flow, Outlet, build};
+pub use flow::{Env, Flow, Outlet, Running};
 pub use query::Query;
 pub use stream::{Keyed, Stream};
 pub use table::Table;

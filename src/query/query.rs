@@ -50,8 +50,7 @@ use crate::time::Epoch;
 pub struct Query {
     /// Its name, as in URLs.
     pub name: String,
-    pub(super) doc: String,
-    pub(super) build: Arc<dyn for<'s> Fn(Flow<'s>) -> Answer<'s> + Send + Sync>,
+    pub(super) build: Build,
 }
 
 impl fmt::Debug for Query {
@@ -67,6 +66,13 @@ pub struct Answer<'s> {
     pub(super) attach: Attach<'s>,
 }
 
+type Build = Arc<dyn for<'s> Fn(Flow<'s>) -> Answer<'s> + Send + Sync>;
+
+/// Hides a query's types; as a function, so that the closure is taken for any lifetime.
+fn hidden(build: impl for<'s> Fn(Flow<'s>) -> Answer<'s> + Send + Sync + 'static) -> Build {
+    Arc::new(build)
+}
+
 /// Sends the rows to a sink; the stream's frontier says which epochs the sink has taken.
 type Attach<'s> = Box<dyn FnOnce(Sink) -> Flowing<'s, Epoch, Vec<()>> + 's>;
 
@@ -79,21 +85,28 @@ impl Query {
     ) -> Query {
         let first = doc.lines().next().unwrap_or_default();
         let doc = first.trim_start_matches("//!").trim().to_owned();
-        let (named, said) = (name.to_owned(), doc.clone());
-        let build = move |flow: Flow<'_>| {
+        let named = name.to_owned();
+        let build = hidden(move |flow| {
             let table = build(flow.clone());
             let def = QueryDef {
                 name: named.clone(),
-                doc: said.clone(),
+                doc: doc.clone(),
                 streams: flow.reads_names.borrow().iter().cloned().collect(),
                 key_schema: json_schema::<K>(),
                 value_schema: json_schema::<V>(),
                 has_final: table.final_at().is_some(),
             };
             let notices = Rc::clone(&flow.notices);
-            Answer { def, notices, attach: Box::new(move |sink| attach(flow, table, sink)) }
-        };
-        Query { name: name.to_owned(), doc, build: Arc::new(build) }
+            Answer {
+                def,
+                notices,
+                attach: Box::new(move |sink| attach(flow, table, sink)),
+            }
+        });
+        Query {
+            name: name.to_owned(),
+            build,
+        }
     }
 }
 
@@ -125,7 +138,14 @@ fn attach<'s, K: Arrangeable, V: Arrangeable>(
     let rows = table.collection().inner;
     let retired = if flow.final_only() {
         // Rows are ordered and netted once, at the end; where they lie until then is no matter.
-        retire(rows, flow.clocks(), Pipeline, by_update_time, "Answer", encode)
+        retire(
+            rows,
+            flow.clocks(),
+            Pipeline,
+            by_update_time,
+            "Answer",
+            encode,
+        )
     } else {
         let pact = Exchange::new(|((key, _), ..): &((K, V), Epoch, isize)| {
             differential_dataflow::hashable::Hashable::hashed(key)

@@ -30,14 +30,18 @@ fn of(field: &Field) -> Value {
             json!({"type": "array", "items": of(item)})
         }
         DataType::Struct(fields) => {
-            let is_tuple =
-                fields.iter().enumerate().all(|(at, field)| *field.name() == at.to_string());
+            let is_tuple = fields
+                .iter()
+                .enumerate()
+                .all(|(at, field)| *field.name() == at.to_string());
             if is_tuple {
                 let parts: Vec<Value> = fields.iter().map(|field| of(field)).collect();
                 json!({"type": "array", "prefixItems": parts, "items": false})
             } else {
-                let properties: Map<String, Value> =
-                    fields.iter().map(|field| (field.name().clone(), of(field))).collect();
+                let properties: Map<String, Value> = fields
+                    .iter()
+                    .map(|field| (field.name().clone(), of(field)))
+                    .collect();
                 json!({"type": "object", "properties": properties})
             }
         }

@@ -34,8 +34,14 @@ impl<'s> Shared<'s> {
         build: impl FnOnce() -> Arranged<'s, TraceAgent<Rows<K, V>>>,
     ) -> Arranged<'s, TraceAgent<Rows<K, V>>> {
         let known = self.0.borrow().get(name).and_then(|hidden| {
-            let trace = hidden.trace.downcast_ref::<TraceAgent<Rows<K, V>>>()?.clone();
-            Some(Arranged { stream: seen::<SpanOf<K, V>>(hidden.spans.clone()), trace })
+            let trace = hidden
+                .trace
+                .downcast_ref::<TraceAgent<Rows<K, V>>>()?
+                .clone();
+            Some(Arranged {
+                stream: seen::<SpanOf<K, V>>(hidden.spans.clone()),
+                trace,
+            })
         });
         known.unwrap_or_else(|| {
             let made = build();
@@ -58,7 +64,10 @@ impl<'s> Shared<'s> {
             return seen(hidden.spans.clone());
         }
         let made = build();
-        let hidden = Hidden { spans: hide(made.clone()), trace: Box::new(()) };
+        let hidden = Hidden {
+            spans: hide(made.clone()),
+            trace: Box::new(()),
+        };
         self.0.borrow_mut().insert(name.to_owned(), hidden);
         made
     }
@@ -85,7 +94,9 @@ fn seen<'s, D: Clone + 'static>(
             input.for_each(|cap, containers| {
                 for container in containers.drain(..) {
                     let items = container.downcast_ref::<Vec<D>>();
-                    output.session(&cap).give_iterator(items.into_iter().flatten().cloned());
+                    output
+                        .session(&cap)
+                        .give_iterator(items.into_iter().flatten().cloned());
                 }
             });
         }

@@ -7,9 +7,7 @@ use crate::dataflow::decode::Rec;
 use crate::record::Text;
 
 /// Where a record stands in the canonical order.
-#[derive(
-    Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(super) struct Stamp {
     pub time: i64,
     /// By name: places in the catalog change with the set of queries, saved rows must not.

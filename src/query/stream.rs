@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use timely::dataflow::Stream as Flowing;
 use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::Concat;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::{Operator, OutputBuilder};
-use timely::dataflow::operators::{Concat, Concatenate};
 
 use super::flow::Flow;
 use super::windowed::{Windowed, Windowing};
@@ -49,7 +49,9 @@ pub(super) fn typed<'s, T: 'static>(
 impl<'s, T: Clone + serde::Serialize + 'static> Stream<'s, T> {
     /// Makes one record of each.
     pub fn map<U: 'static>(self, logic: impl Fn(&T) -> U + 'static) -> Stream<'s, U> {
-        self.each("Map", move |record, out| out.push(record.with(logic(&record.data))))
+        self.each("Map", move |record, out| {
+            out.push(record.with(logic(&record.data)))
+        })
     }
 
     /// Keeps the records that `keeps` says.
@@ -69,9 +71,14 @@ impl<'s, T: Clone + serde::Serialize + 'static> Stream<'s, T> {
     ) -> Stream<'s, U> {
         self.each("FlatMap", move |record, out| {
             let made = logic(&record.data).into_iter().enumerate();
-            out.extend(made.map(|(part, data)| Rec {
-                part: record.part.wrapping_mul(251).wrapping_add(u16::try_from(part).unwrap_or(u16::MAX)),
-                ..record.with(data)
+            out.extend(made.map(|(part, data)| {
+                Rec {
+                    part: record
+                        .part
+                        .wrapping_mul(251)
+                        .wrapping_add(u16::try_from(part).unwrap_or(u16::MAX)),
+                    ..record.with(data)
+                }
             }));
         })
     }
@@ -79,12 +86,18 @@ impl<'s, T: Clone + serde::Serialize + 'static> Stream<'s, T> {
     /// The records of both streams.
     #[must_use]
     pub fn union(self, other: Stream<'s, T>) -> Stream<'s, T> {
-        Stream { flow: self.flow, batches: self.batches.concat(other.batches) }
+        Stream {
+            flow: self.flow,
+            batches: self.batches.concat(other.batches),
+        }
     }
 
     /// Gives each record a key.
     pub fn key_by<K>(self, key: impl Fn(&T) -> K + 'static) -> Keyed<'s, K, T> {
-        Keyed { stream: self, key: Rc::new(key) }
+        Keyed {
+            stream: self,
+            key: Rc::new(key),
+        }
     }
 
     /// Runs user code on each record. A panic in it rejects the record for this query alone.
@@ -97,7 +110,10 @@ impl<'s, T: Clone + serde::Serialize + 'static> Stream<'s, T> {
             let before = out.len();
             guard(|| logic(record, &mut *out)).inspect_err(|_| out.truncate(before))
         });
-        Stream { flow: self.flow, batches }
+        Stream {
+            flow: self.flow,
+            batches,
+        }
     }
 }
 
@@ -138,7 +154,10 @@ where
                 }
                 if !notices.is_empty() {
                     let cap = cap.delayed(&epoch, 1);
-                    refused_out.activate().session(&cap).give_iterator(notices.into_iter());
+                    refused_out
+                        .activate()
+                        .session(&cap)
+                        .give_iterator(notices.into_iter());
                 }
             });
         }
@@ -150,7 +169,10 @@ where
 impl<'s, K: Arrangeable, T: Clone + serde::Serialize + 'static> Keyed<'s, K, T> {
     /// Windows of event time per key.
     pub fn window(self, windowing: Windowing) -> Windowed<'s, K, T> {
-        Windowed { keyed: self, windowing }
+        Windowed {
+            keyed: self,
+            windowing,
+        }
     }
 
     /// Keeps the records as rows of a table until the query's watermark has passed their time by
@@ -174,12 +196,4 @@ impl<'s, K: Arrangeable, T: Clone + serde::Serialize + 'static> Keyed<'s, K, T> 
     {
         super::as_of::as_of(self, keep)
     }
-}
-
-/// The records of several streams of one type.
-pub(super) fn concatenate<'s, D: Clone + 'static>(
-    flow: &Flow<'s>,
-    streams: Vec<Flowing<'s, Epoch, Vec<D>>>,
-) -> Flowing<'s, Epoch, Vec<D>> {
-    flow.scope().concatenate(streams)
 }

@@ -25,16 +25,27 @@ pub struct Table<'s, K: 'static, V: 'static> {
 
 impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
     pub(super) fn new(flow: Flow<'s>, rows: Collection<'s, (K, V)>) -> Self {
-        Table { flow, rows, final_at: None, shared: None }
+        Table {
+            flow,
+            rows,
+            final_at: None,
+            shared: None,
+        }
     }
 
     /// A row is final once the watermark has reached what `at` says of its key.
     pub(super) fn closed_by(self, at: impl Fn(&K) -> Timestamp + 'static) -> Self {
-        Table { final_at: Some(Rc::new(at)), ..self }
+        Table {
+            final_at: Some(Rc::new(at)),
+            ..self
+        }
     }
 
     pub(super) fn shared_as(self, name: String) -> Self {
-        Table { shared: Some(name), ..self }
+        Table {
+            shared: Some(name),
+            ..self
+        }
     }
 
     pub(super) fn final_at(&self) -> Option<Rc<dyn Fn(&K) -> Timestamp>> {
@@ -84,7 +95,10 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
         self,
         logic: impl Fn(&K, &V) -> (K2, V2) + 'static,
     ) -> Table<'s, K2, V2> {
-        Table::new(self.flow, self.rows.map(move |(key, value)| logic(&key, &value)))
+        Table::new(
+            self.flow,
+            self.rows.map(move |(key, value)| logic(&key, &value)),
+        )
     }
 
     /// Makes a new value of each row; rows stay as final as they were.
@@ -96,7 +110,12 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
             let value = logic(&key, &value);
             (key, value)
         });
-        Table { flow: self.flow, rows, final_at: self.final_at, shared: None }
+        Table {
+            flow: self.flow,
+            rows,
+            final_at: self.final_at,
+            shared: None,
+        }
     }
 
     /// Keeps the rows that `keeps` says.
@@ -128,7 +147,11 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
     #[must_use]
     pub fn filter(self, keeps: impl Fn(&K, &V) -> bool + 'static) -> Self {
         let rows = self.rows.filter(move |(key, value)| keeps(key, value));
-        Table { rows, shared: None, ..self }
+        Table {
+            rows,
+            shared: None,
+            ..self
+        }
     }
 
     /// Pairs the rows of two tables that have the same key. A change on either side revises the
@@ -143,12 +166,30 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
     pub fn join<V2: Arrangeable>(self, other: Table<'s, K, V2>) -> Table<'s, K, (V, V2)> {
         let flow = self.flow.clone();
         let (left, right) = (self.arranged(), other.arranged());
-        let pairs = left.join_core(right, |key, a, b| Some((key.clone(), (a.clone(), b.clone()))));
+        let pairs = left.join_core(right, |key, a, b| {
+            Some((key.clone(), (a.clone(), b.clone())))
+        });
         Table::new(flow, pairs)
     }
 
+    /// How many rows each key has.
+    #[allow(clippy::cast_sign_loss, reason = "a key without rows has no count")]
+    pub fn count_rows(self) -> Table<'s, K, u64> {
+        use differential_dataflow::operators::CountTotal;
+        let counts = self.rows.map(|(key, _value)| key).count_total();
+        let rows = counts.map(|(key, count)| (key, count as u64));
+        Table {
+            flow: self.flow,
+            rows,
+            final_at: self.final_at,
+            shared: None,
+        }
+    }
+
     fn arranged(self) -> Arranged<'s, TraceAgent<Rows<K, V>>> {
-        let Some(name) = self.shared else { return self.rows.arrange_by_key() };
+        let Some(name) = self.shared else {
+            return self.rows.arrange_by_key();
+        };
         let shared = self.flow.env.shared.clone();
         shared.arrangement(&name, || self.rows.arrange_by_key_named(&name))
     }
@@ -202,18 +243,32 @@ where
                 ((key, bucket), Ranked(number, part))
             })
             .reduce_named("TopOfBucket", move |_key, rows, best| {
-                best.extend(rows.iter().rev().take(n).map(|(row, count)| ((*row).clone(), *count)));
+                best.extend(
+                    rows.iter()
+                        .rev()
+                        .take(n)
+                        .map(|(row, count)| ((*row).clone(), *count)),
+                );
             });
-        let best = staged
-            .map(|((key, _bucket), row)| (key, row))
-            .reduce_named("Top", move |_key, rows, best| {
+        let best = staged.map(|((key, _bucket), row)| (key, row)).reduce_named(
+            "Top",
+            move |_key, rows, best| {
                 let top = rows.iter().rev().flat_map(|(row, count)| {
                     std::iter::repeat_n(*row, usize::try_from(*count).unwrap_or(0))
                 });
-                let top = top.take(n).map(|row| (row.1.clone(), row.0.clone())).collect();
+                let top = top
+                    .take(n)
+                    .map(|row| (row.1.clone(), row.0.clone()))
+                    .collect();
                 best.push((top, 1));
-            });
-        Table { flow: self.flow, rows: best, final_at: self.final_at, shared: None }
+            },
+        );
+        Table {
+            flow: self.flow,
+            rows: best,
+            final_at: self.final_at,
+            shared: None,
+        }
     }
 }
 

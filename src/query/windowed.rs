@@ -13,9 +13,7 @@ use crate::dataflow::clock::Clock;
 use crate::dataflow::keyed::Arrangeable;
 use crate::dataflow::panes::Assigner;
 use crate::dataflow::retire::{retire, stamped};
-use crate::dataflow::windows::{
-    Folded, Saved, WindowShape, Windows, combine, final_at, notice,
-};
+use crate::dataflow::windows::{Folded, Saved, WindowShape, Windows, combine, final_at, notice};
 use crate::time::{Window, days, millis_of};
 
 /// Which windows there are, how late an event may come, and how long a window is kept.
@@ -46,7 +44,13 @@ impl SlidingSize {
     /// A window starts at every multiple of `slide`, which need not divide the size.
     pub fn every(self, slide: Duration) -> Windowing {
         let Self(size) = self;
-        Windowing { size, slide, offset: Duration::ZERO, allowed: Duration::ZERO, keep: days(7) }
+        Windowing {
+            size,
+            slide,
+            offset: Duration::ZERO,
+            allowed: Duration::ZERO,
+            keep: days(7),
+        }
     }
 }
 
@@ -68,7 +72,10 @@ impl Windowing {
     /// nothing is said. At least the allowed lateness is kept.
     #[must_use]
     pub fn keep(self, retention: Duration) -> Windowing {
-        Windowing { keep: retention, ..self }
+        Windowing {
+            keep: retention,
+            ..self
+        }
     }
 }
 
@@ -156,15 +163,52 @@ where
         self,
         part: impl Fn(&T) -> P + 'static,
     ) -> Table<'s, (K, Window), (P, u64)> {
-        let Windowed { keyed: Keyed { stream, key }, windowing } = self;
+        let Windowed {
+            keyed: Keyed { stream, key },
+            windowing,
+        } = self;
         let both = stream.key_by(move |record| (key(record), part(record)));
-        let counts = Windowed { keyed: both, windowing }.count();
+        let counts = Windowed {
+            keyed: both,
+            windowing,
+        }
+        .count();
         let allowed = millis_of(windowing.allowed);
         counts
-            .map(|((key, part), window), count| {
-                ((key.clone(), *window), (part.clone(), *count))
-            })
+            .map(|((key, part), window), count| ((key.clone(), *window), (part.clone(), *count)))
             .closed_by(move |(_, window)| final_at(window, allowed))
+    }
+
+    /// How many different values there are in each window, exactly.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use waterclock::prelude::*;
+    /// # #[derive(Clone, Debug, Serialize, Deserialize)]
+    /// # struct Visit { site: Text, who: Text, at: Timestamp }
+    /// # impl Event for Visit {
+    /// #     const STREAM: &'static str = "visits";
+    /// #     fn time(&self) -> Timestamp { self.at }
+    /// # }
+    /// fn visitors(flow: Flow) -> Table<(Text, Window), u64> {
+    ///     flow.stream::<Visit>()
+    ///         .key_by(|visit| visit.site.clone())
+    ///         .window(tumbling(minutes(1)))
+    ///         .count_distinct(|visit| visit.who.clone())
+    /// }
+    /// # let answer = waterclock::testing::batch(Query::new("visitors", "", visitors), &[(
+    /// #     "visits",
+    /// #     r#"{"site":"s","who":"a","at":0}
+    /// #        {"site":"s","who":"b","at":1}
+    /// #        {"site":"s","who":"a","at":2}"#,
+    /// # )]);
+    /// # assert_eq!(answer, [r#"{"key":["s",{"start":0,"end":60000}],"value":2,"final":true}"#]);
+    /// ```
+    pub fn count_distinct<P: Arrangeable>(
+        self,
+        part: impl Fn(&T) -> P + 'static,
+    ) -> Table<'s, (K, Window), u64> {
+        self.count_by(part).count_rows()
     }
 
     /// Any aggregate: what is kept of a window's records, and the answer read from it.
@@ -219,18 +263,35 @@ where
         A: Aggregate<T>,
         A::Out: Arrangeable,
     {
-        let Windowed { keyed: Keyed { stream, key }, windowing } = self;
+        let Windowed {
+            keyed: Keyed { stream, key },
+            windowing,
+        } = self;
         let flow = stream.flow;
         let shape = windowing.shape(flow.final_only());
         let aggregate = Rc::new(aggregate);
         let (folding, lines) = (Rc::clone(&aggregate), flow.lines());
-        let combined = retire(stream.batches, flow.clocks(), Pipeline, stamped, "Combine", |_| {
-            move |_: &Clock, batches, folded: &mut Vec<Folded<K, A::Acc>>, late: &mut Vec<_>| {
-                combine(&batches, &shape, &|t| key(t), &*folding, folded, |record, reason| {
-                    late.push(notice(record, reason, &lines));
-                });
-            }
-        });
+        let combined = retire(
+            stream.batches,
+            flow.clocks(),
+            Pipeline,
+            stamped,
+            "Combine",
+            |_| {
+                move |_: &Clock, batches, folded: &mut Vec<Folded<K, A::Acc>>, late: &mut Vec<_>| {
+                    combine(
+                        &batches,
+                        &shape,
+                        &|t| key(t),
+                        &*folding,
+                        folded,
+                        |record, reason| {
+                            late.push(notice(record, reason, &lines));
+                        },
+                    );
+                }
+            },
+        );
         flow.notices.borrow_mut().push(combined.aside);
 
         let boundary = flow.boundary::<Saved<K, A::Acc>>("windows");
@@ -239,11 +300,18 @@ where
         let pact = Exchange::new(|folded: &Folded<K, A::Acc>| {
             differential_dataflow::hashable::Hashable::hashed(&folded.key)
         });
-        let rows = retire(combined.main, flow.clocks(), pact, stamped, "Windows", |_| {
-            move |clock: &Clock, events, out: &mut Vec<_>, _: &mut Vec<()>| {
-                windows.retire(clock, watermark(clock), events, out);
-            }
-        });
+        let rows = retire(
+            combined.main,
+            flow.clocks(),
+            pact,
+            stamped,
+            "Windows",
+            |_| {
+                move |clock: &Clock, events, out: &mut Vec<_>, _: &mut Vec<()>| {
+                    windows.retire(clock, watermark(clock), events, out);
+                }
+            },
+        );
         Table::new(flow, rows.main.as_collection())
             .closed_by(move |(_, window)| final_at(window, shape.allowed))
     }

@@ -28,7 +28,10 @@ pub struct Cutter {
 impl Cutter {
     /// Cuts chunks of about `split_bytes`.
     pub fn new(split_bytes: usize) -> Cutter {
-        Cutter { split_bytes: split_bytes.max(1), turn: 0 }
+        Cutter {
+            split_bytes: split_bytes.max(1),
+            turn: 0,
+        }
     }
 
     /// Takes from one partition, from `position` on, up to `epoch_bytes` or `until`. Returns the
@@ -47,10 +50,17 @@ impl Cutter {
         let mut place = 0;
         while left > 0 && until.is_none_or(|until| position < until) {
             let most = left.min(self.split_bytes);
-            let Some(chunk) = reading.source.read(partition, position, most, until)? else { break };
+            let Some(chunk) = reading.source.read(partition, position, most, until)? else {
+                break;
+            };
             position = chunk.end;
             left = left.saturating_sub(chunk.bytes.len().max(1));
-            tasks.push(Task { stream: reading.stream, place, worker: self.turn, chunk });
+            tasks.push(Task {
+                stream: reading.stream,
+                place,
+                worker: self.turn,
+                chunk,
+            });
             place += 1;
             self.turn = self.turn.wrapping_add(1);
         }

@@ -64,7 +64,13 @@ pub enum ReplayError {
 impl Replay {
     /// A replay of one query on one worker.
     pub fn new(query: Query, catalog: Catalog, sources: Vec<Box<dyn Source>>) -> Replay {
-        Replay { query, catalog, sources, workers: 1, split_bytes: SPLIT_BYTES }
+        Replay {
+            query,
+            catalog,
+            sources,
+            workers: 1,
+            split_bytes: SPLIT_BYTES,
+        }
     }
 
     /// Runs it to the end.
@@ -88,7 +94,9 @@ impl Replay {
             let kept = Arc::clone(&kept);
             move |_| Hands {
                 vault: Rc::new(NoVault),
-                outlet: Box::new(KeepAll { kept: Arc::clone(&kept) }),
+                outlet: Box::new(KeepAll {
+                    kept: Arc::clone(&kept),
+                }),
             }
         };
         let dataflow = Dataflow::start(Setup {
@@ -107,7 +115,11 @@ impl Replay {
             }),
         })?;
         let mut closed = 0;
-        let mut epochs = Epochs { readings, cutter: Cutter::new(self.split_bytes), last: 0 };
+        let mut epochs = Epochs {
+            readings,
+            cutter: Cutter::new(self.split_bytes),
+            last: 0,
+        };
         let mut positions = BTreeMap::new();
         while let Some(plan) = epochs.next(&mut positions)? {
             while epochs.last.saturating_sub(closed) > IN_FLIGHT {
@@ -116,18 +128,28 @@ impl Replay {
             }
             dataflow.feed(plan)?;
         }
-        dataflow.feed(Plan { epoch: epochs.last + 1, mark: Mark::End, ..Plan::default() })?;
+        dataflow.feed(Plan {
+            epoch: epochs.last + 1,
+            mark: Mark::End,
+            ..Plan::default()
+        })?;
         let counted = dataflow.counted.clone();
         dataflow.finish()?;
         let sum = |of: fn(&crate::dataflow::decode::Counted) -> &std::sync::atomic::AtomicU64| {
-            counted.iter().map(|c| of(c).load(std::sync::atomic::Ordering::Acquire)).sum::<u64>()
+            counted
+                .iter()
+                .map(|c| of(c).load(std::sync::atomic::Ordering::Acquire))
+                .sum::<u64>()
         };
         let rejected = sum(|c| &c.rejected);
         Ok(Replayed {
             rows: kept.in_order(),
             events: sum(|c| &c.taken) + rejected,
             rejected,
-            late: *kept.late.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
+            late: *kept
+                .late
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
         })
     }
 }
@@ -144,13 +166,20 @@ impl Epochs {
         &mut self,
         positions: &mut BTreeMap<(u16, u32), u64>,
     ) -> Result<Option<Plan>, SourceError> {
-        let mut plan = Plan { epoch: self.last + 1, ..Plan::default() };
+        let mut plan = Plan {
+            epoch: self.last + 1,
+            ..Plan::default()
+        };
         for reading in &mut self.readings {
             for partition in reading.source.partitions()? {
                 let stream = reading.stream;
                 let position = positions.entry((stream, partition.id)).or_insert_with(|| {
                     let (partition, change) = (partition.id, Change::Appeared);
-                    plan.changes.push(PartitionChange { stream, partition, change });
+                    plan.changes.push(PartitionChange {
+                        stream,
+                        partition,
+                        change,
+                    });
                     0
                 });
                 *position = self.cutter.take(
@@ -179,7 +208,10 @@ struct Kept {
 
 impl Kept {
     fn add(&self, rows: Vec<(Row, i64)>) {
-        let mut all = self.rows.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut all = self
+            .rows
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let before = all.len();
         all.extend(rows);
         // Rows that revise each other are netted each time the bag has doubled.
@@ -189,7 +221,10 @@ impl Kept {
     }
 
     fn in_order(&self) -> Vec<(Row, i64)> {
-        let mut all = self.rows.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut all = self
+            .rows
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         net(&mut all);
         std::mem::take(&mut all)
     }
@@ -221,12 +256,21 @@ impl Outlet for KeepAll {
     fn late(&self, _query: &str) -> Shown {
         let kept = Arc::clone(&self.kept);
         let total = move |total| {
-            *kept.late.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = total;
+            *kept
+                .late
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner) = total;
         };
-        Shown { rows: Box::new(|_, _| {}), total: Box::new(total) }
+        Shown {
+            rows: Box::new(|_, _| {}),
+            total: Box::new(total),
+        }
     }
 
     fn rejected(&self, _stream: &str) -> Shown {
-        Shown { rows: Box::new(|_, _| {}), total: Box::new(|_| {}) }
+        Shown {
+            rows: Box::new(|_, _| {}),
+            total: Box::new(|_| {}),
+        }
     }
 }

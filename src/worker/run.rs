@@ -80,7 +80,12 @@ impl Dataflow {
     pub fn start(setup: Setup) -> Result<Dataflow, RunError> {
         let (plans, receiver) = channel();
         let (wake_sender, wake) = channel();
-        let counted: Vec<Arc<Counted>> = setup.catalog.streams.iter().map(|_| Arc::default()).collect();
+        let counted: Vec<Arc<Counted>> = setup
+            .catalog
+            .streams
+            .iter()
+            .map(|_| Arc::default())
+            .collect();
         let worker = Worker {
             setup,
             counted: counted.clone(),
@@ -88,16 +93,25 @@ impl Dataflow {
             wake: Mutex::new(wake_sender),
         };
         let config = timely::Config::process(worker.setup.workers.max(1));
-        let guards = timely::execute(config, move |timely| worker.run(timely))
-            .map_err(RunError::Start)?;
+        let guards =
+            timely::execute(config, move |timely| worker.run(timely)).map_err(RunError::Start)?;
         let wake = wake.recv().map_err(|e| RunError::Start(e.to_string()))?;
-        Ok(Dataflow { plans: Some(plans), wake, guards, counted })
+        Ok(Dataflow {
+            plans: Some(plans),
+            wake,
+            guards,
+            counted,
+        })
     }
 
     /// Feeds an epoch. Epochs must increase.
     pub fn feed(&self, plan: Plan) -> Result<(), RunError> {
         let gone = || RunError::Panicked("the workers take no more input".to_owned());
-        self.plans.as_ref().ok_or_else(gone)?.send(plan).map_err(|_| gone())?;
+        self.plans
+            .as_ref()
+            .ok_or_else(gone)?
+            .send(plan)
+            .map_err(|_| gone())?;
         self.wake.activate().map_err(|_| gone())
     }
 
@@ -145,8 +159,13 @@ impl Worker {
                     let _ = reports.send((clock.epoch, times.clone()));
                 }
             };
-            let Setup { catalog, queries, .. } = &self.setup;
-            (Env::run(feed, catalog, queries, running, &*hands.outlet, report), address)
+            let Setup {
+                catalog, queries, ..
+            } = &self.setup;
+            (
+                Env::run(feed, catalog, queries, running, &*hands.outlet, report),
+                address,
+            )
         });
         if is_first && let Ok(wake) = self.wake.lock() {
             let _ = wake.send(timely.sync_activator_for(address));
@@ -154,7 +173,9 @@ impl Worker {
         let mut frontier = 0;
         while !probe.done() {
             timely.step_or_park(None);
-            let now = probe.with_frontier(|f| f.first().copied()).unwrap_or(Epoch::MAX);
+            let now = probe
+                .with_frontier(|f| f.first().copied())
+                .unwrap_or(Epoch::MAX);
             if now == frontier {
                 continue;
             }

@@ -1,0 +1,11 @@
+//! Different visitors of each country, minute by minute.
+
+use super::events::Visit;
+use waterclock::prelude::*;
+
+pub fn query(flow: Flow) -> Table<(Text, Window), u64> {
+    flow.stream::<Visit>()
+        .key_by(|visit| visit.country.clone())
+        .window(tumbling(minutes(1)))
+        .count_distinct(|visit| visit.visitor.clone())
+}
