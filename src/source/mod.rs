@@ -3,6 +3,17 @@
 use std::sync::Arc;
 
 use crate::record::Chunk;
+use crate::time::Timestamp;
+
+pub mod file;
+pub mod generator;
+pub mod log;
+mod opened;
+mod split;
+mod visits;
+
+/// The wall clock, handed in by `main`: milliseconds since the Unix epoch.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// What a source says of one of its partitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +41,8 @@ pub enum SourceError {
     },
     /// The position asked for is no longer, or not yet, there.
     #[error(
-        "stream '{stream}' partition {partition}: position {position} is not there (readable: {first} to {end})"
+        "stream '{stream}' partition {partition}: position {position} is not there \
+         (readable: {first} to {end})"
     )]
     Gone {
         /// The stream read.
@@ -53,6 +65,19 @@ pub enum SourceError {
         object: String,
         /// What is wrong.
         detail: String,
+    },
+    /// A file that may only grow became another one.
+    #[error(
+        "stream '{stream}': {object} {change}; a file may only grow while it is read, so give the \
+         new file to the stream under another name and start it from scratch"
+    )]
+    Replaced {
+        /// The stream read.
+        stream: String,
+        /// The file.
+        object: String,
+        /// What happened to it.
+        change: String,
     },
 }
 
