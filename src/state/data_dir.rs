@@ -77,6 +77,7 @@ impl DataDir {
             run,
             boot,
             closed: false,
+            floor,
         };
         write_record(path, &record)?;
         Ok(DataDir {

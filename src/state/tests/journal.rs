@@ -79,9 +79,10 @@ fn a_torn_last_line_is_dropped_at_every_length() {
     let (dir, path) = written(1..=2);
     let whole = fs::read(&path).unwrap();
     let first = whole.iter().position(|b| *b == b'\n').unwrap() + 1;
+    let data = DataDir::open_in_boot(dir.path(), Some("a")).unwrap();
     for cut in 0..whole.len() {
         fs::write(&path, &whole[..cut]).unwrap();
-        let (_data, mut journal) = open(dir.path(), "a").unwrap();
+        let mut journal = Journal::open(&data).unwrap();
         let left: &[Epoch] = if cut >= first { &[1] } else { &[] };
         assert_eq!(read(&journal, 0).unwrap(), left, "cut at {cut}");
         journal.append(&entry(5, 1)).unwrap();
@@ -98,12 +99,13 @@ fn any_flipped_byte_is_damage_that_names_its_line() {
     let (dir, path) = written(1..=3);
     let whole = fs::read(&path).unwrap();
     let line_of = |at: usize| whole[..at].split(|b| *b == b'\n').count();
+    let data = DataDir::open_in_boot(dir.path(), Some("a")).unwrap();
     for at in 0..whole.len() {
         for flip in [1, 0x20, 0xff] {
             let mut bytes = whole.clone();
             bytes[at] ^= flip;
             fs::write(&path, bytes).unwrap();
-            let text = open(dir.path(), "a").unwrap_err().to_string();
+            let text = Journal::open(&data).unwrap_err().to_string();
             assert!(
                 text.contains(".jsonl is damaged at line "),
                 "byte {at}: {text}"
