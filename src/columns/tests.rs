@@ -242,8 +242,6 @@ fn what_cannot_be_columns_is_refused_before_any_row_is_there() {
         text.contains("'key' is an Option of an enum with data"),
         "{text}"
     );
-    #[derive(Serialize, Deserialize)]
-    struct Nothing {}
     assert!(fingerprint::<Nothing>().is_err());
     assert!(
         to_batch(&[Pane {
@@ -254,6 +252,14 @@ fn what_cannot_be_columns_is_refused_before_any_row_is_there() {
         }])
         .is_err()
     );
+}
+
+#[derive(Serialize, Deserialize)]
+struct Nothing {}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Loose {
+    value: serde_json::Value,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -277,10 +283,6 @@ fn a_type_known_only_by_its_rows_is_read_back_first() {
         from_batch::<Flat>(&to_batch::<Flat>(&[]).unwrap()).unwrap(),
         []
     );
-    #[derive(Debug, Serialize, Deserialize)]
-    struct Loose {
-        value: serde_json::Value,
-    }
     let rows: Vec<Loose> = [serde_json::json!({"a": 1}), serde_json::json!({"b": 1})]
         .map(|value| Loose { value })
         .into();

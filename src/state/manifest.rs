@@ -1,0 +1,139 @@
+//! The manifest of a checkpoint: what it is of, and the segments it consists of.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::time::{Epoch, Timestamp};
+use crate::view::CheckpointInfo;
+
+/// The version of manifests that this build writes, and the newest it reads.
+pub const VERSION: u64 = 1;
+
+/// The codec of segments: Arrow IPC files.
+pub const ARROW: &str = "arrow";
+
+/// What a checkpoint is of, as of one closed epoch. [`CheckpointWriter::publish`] fills in the
+/// version, the epoch, the run, the codec and the segments.
+///
+/// [`CheckpointWriter::publish`]: super::CheckpointWriter::publish
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The version of the format.
+    pub version: u64,
+    /// The closed epoch; also the checkpoint's name.
+    pub epoch: Epoch,
+    /// The run it was written in.
+    pub run: u64,
+    /// When it was published, in milliseconds since the Unix epoch.
+    pub published_at: i64,
+    /// How segments are encoded.
+    pub codec: String,
+    /// Per stream how far it was read.
+    pub streams: BTreeMap<String, StreamState>,
+    /// Per state boundary its rows.
+    pub boundaries: BTreeMap<String, BoundaryState>,
+    /// Per sink its progress, as the sink wrote it.
+    #[serde(default)]
+    pub sinks: BTreeMap<String, serde_json::Value>,
+    /// Per query a fingerprint of what it computes.
+    #[serde(default)]
+    pub queries: BTreeMap<String, Fingerprint>,
+}
+
+/// How far a stream was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamState {
+    /// Its watermark; `None` before the first event.
+    pub watermark: Option<Timestamp>,
+    /// Of the records' type.
+    pub fingerprint: Fingerprint,
+    /// Its partitions.
+    pub partitions: BTreeMap<u32, PartitionState>,
+}
+
+/// How far a partition was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionState {
+    /// The next position to read.
+    pub position: u64,
+    /// Its own watermark.
+    pub watermark: Option<Timestamp>,
+    /// The least its watermark counts as.
+    pub floor: Option<Timestamp>,
+    /// Whether it holds the stream's watermark back no longer.
+    pub idle: bool,
+}
+
+/// The rows of a state boundary: those of all its segments together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoundaryState {
+    /// Of the rows' type.
+    pub fingerprint: Fingerprint,
+    /// Its segments. Any number of workers wrote them, any number may read them.
+    #[serde(default)]
+    pub segments: Vec<SegmentInfo>,
+}
+
+/// A segment: one file of rows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentInfo {
+    /// The file's name within `checkpoints/segments`.
+    pub file: String,
+    /// Its length.
+    pub bytes: u64,
+    /// The checksum of all its bytes.
+    pub crc32: u32,
+    /// How many rows it has.
+    pub rows: u64,
+    /// The worker that wrote it.
+    pub worker: usize,
+}
+
+/// A number that tells one shape or meaning from another; in JSON 16 hex digits, since many
+/// readers of JSON round large numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fingerprint(pub u64);
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl Serialize for Fingerprint {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Fingerprint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Fingerprint, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        u64::from_str_radix(&text, 16)
+            .map(Fingerprint)
+            .map_err(D::Error::custom)
+    }
+}
+
+impl Manifest {
+    /// Every segment with the name of its boundary.
+    pub fn segments(&self) -> impl Iterator<Item = (&str, &SegmentInfo)> {
+        self.boundaries
+            .iter()
+            .flat_map(|(name, boundary)| boundary.segments.iter().map(move |s| (name.as_str(), s)))
+    }
+
+    /// The checkpoint as it is listed.
+    pub fn info(&self) -> CheckpointInfo {
+        CheckpointInfo {
+            epoch: self.epoch,
+            run: self.run,
+            published_at: self.published_at,
+            bytes: self.segments().map(|(_, segment)| segment.bytes).sum(),
+            rows: self.segments().map(|(_, segment)| segment.rows).sum(),
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The data directory on a real file system, with its files cut, flipped and left half done.
+
+mod checkpoints;
+mod journal;
+mod ownership;
+mod retention;
+
+use super::*;
