@@ -1,5 +1,6 @@
 //! Waterclock: streaming analytics that serves its own answers.
 
+pub mod http;
 pub mod record;
 pub mod row;
 pub mod source;
