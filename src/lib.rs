@@ -13,6 +13,7 @@
 
 pub mod columns;
 pub mod dataflow;
+pub mod http;
 pub mod number;
 pub mod query;
 pub mod record;

@@ -1,0 +1,242 @@
+//! The parameters of a read, from the text of its address.
+
+use std::time::Duration;
+
+use super::problem::Problem;
+use super::token::{Cursor, Token};
+use crate::time::{Epoch, parse_duration, seconds};
+
+/// Rows of a page when nothing is said.
+const DEFAULT_LIMIT: usize = 1000;
+/// The most rows of a page.
+const MAX_LIMIT: usize = 10_000;
+/// How long a read waits when nothing is said.
+const DEFAULT_TIMEOUT: Duration = seconds(30);
+
+/// What the reads of one key, and of late and rejected records, take.
+pub(super) const READ: &[&str] = &["limit", "cursor", "at", "after", "timeout", "max_staleness"];
+/// What the read of one key takes besides.
+pub(super) const READ_KEY: &[&str] = &["final"];
+/// What the read of a range of keys takes besides.
+pub(super) const READ_RANGE: &[&str] = &["final", "prefix", "from", "to"];
+
+/// The parameters of a read.
+#[derive(Clone, Debug)]
+pub(super) struct ReadParams {
+    pub(super) prefix: Option<String>,
+    pub(super) from: Option<String>,
+    pub(super) to: Option<String>,
+    pub(super) limit: usize,
+    pub(super) cursor: Option<Cursor>,
+    pub(super) at: Option<Epoch>,
+    pub(super) after: Option<Token>,
+    pub(super) timeout: Duration,
+    pub(super) max_staleness: Option<Duration>,
+    pub(super) only_final: bool,
+}
+
+impl ReadParams {
+    /// Reads the text after the `?`; beyond [`READ`] it takes the parameters of `more`.
+    pub(super) fn parse(
+        raw: &str,
+        more: &[&str],
+        max_wait: Duration,
+    ) -> Result<ReadParams, Problem> {
+        let mut params = Params::parse(raw, &[READ, more])?;
+        let limit = params
+            .take("limit")
+            .map_or(Ok(DEFAULT_LIMIT), |text| limit(&text))?;
+        let cursor = params
+            .take("cursor")
+            .map(|text| Cursor::decode(&text))
+            .transpose()?;
+        let at = params.take("at").map(|text| epoch(&text)).transpose()?;
+        let after = params
+            .take("after")
+            .map(|text| Token::decode(&text))
+            .transpose()?;
+        let timeout = match params.take("timeout") {
+            Some(text) => duration("timeout", &text)?,
+            None => DEFAULT_TIMEOUT.min(max_wait),
+        };
+        let max_staleness = params.take("max_staleness");
+        let max_staleness = max_staleness
+            .map(|text| duration("max_staleness", &text))
+            .transpose()?;
+        let only_final = params
+            .take("final")
+            .map_or(Ok(false), |text| flag("final", &text))?;
+        if timeout > max_wait {
+            return Err(Problem::parameter(format!(
+                "parameter 'timeout' is more than the {} s this service waits",
+                max_wait.as_secs()
+            )));
+        }
+        if at.is_some() && (after.is_some() || max_staleness.is_some()) {
+            return Err(Problem::parameter(
+                "parameter 'at' names one epoch: it does not go with 'after' or 'max_staleness'",
+            ));
+        }
+        Ok(ReadParams {
+            prefix: params.take("prefix"),
+            from: params.take("from"),
+            to: params.take("to"),
+            limit,
+            cursor,
+            at,
+            after,
+            timeout,
+            max_staleness,
+            only_final,
+        })
+    }
+}
+
+/// Refuses any parameter, where none is taken.
+pub(super) fn none(raw: &str) -> Result<(), Problem> {
+    Params::parse(raw, &[]).map(|_| ())
+}
+
+struct Params(Vec<(String, String)>);
+
+impl Params {
+    fn parse(raw: &str, known: &[&[&str]]) -> Result<Params, Problem> {
+        let mut pairs: Vec<(String, String)> = Vec::new();
+        for pair in raw.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let decoded = |text| decode(text, true);
+            let (Some(name), Some(value)) = (decoded(name), decoded(value)) else {
+                return Err(Problem::parameter(format!(
+                    "parameter '{pair}' is not percent-encoded UTF-8"
+                )));
+            };
+            if !known.iter().any(|names| names.contains(&name.as_str())) {
+                let known = known.concat().join(", ");
+                return Err(Problem::parameter(if known.is_empty() {
+                    format!("parameter '{name}' is not known: this address takes none")
+                } else {
+                    format!("parameter '{name}' is not known: this address takes {known}")
+                }));
+            }
+            if pairs.iter().any(|(other, _)| *other == name) {
+                return Err(Problem::parameter(format!(
+                    "parameter '{name}' is given twice"
+                )));
+            }
+            pairs.push((name, value));
+        }
+        Ok(Params(pairs))
+    }
+
+    fn take(&mut self, name: &str) -> Option<String> {
+        let at = self.0.iter().position(|(other, _)| other == name)?;
+        Some(self.0.swap_remove(at).1)
+    }
+}
+
+fn limit(text: &str) -> Result<usize, Problem> {
+    text.parse()
+        .ok()
+        .filter(|n| (1..=MAX_LIMIT).contains(n))
+        .ok_or_else(|| {
+            Problem::parameter(format!(
+                "parameter 'limit' is '{text}': use 1 to {MAX_LIMIT}"
+            ))
+        })
+}
+
+fn epoch(text: &str) -> Result<Epoch, Problem> {
+    text.parse()
+        .map_err(|_| Problem::parameter(format!("parameter 'at' is '{text}', which is no epoch")))
+}
+
+fn duration(name: &str, text: &str) -> Result<Duration, Problem> {
+    parse_duration(text).ok_or_else(|| {
+        Problem::parameter(format!(
+            "parameter '{name}' is '{text}': write a duration such as 250ms, 5s or 2m"
+        ))
+    })
+}
+
+fn flag(name: &str, text: &str) -> Result<bool, Problem> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(Problem::parameter(format!(
+            "parameter '{name}' is '{text}': use true or false"
+        ))),
+    }
+}
+
+/// Decodes `%41` and, where `plus_is_space`, `+`. `None` when that is no UTF-8 or a `%` stands alone.
+pub(super) fn decode(text: &str, plus_is_space: bool) -> Option<String> {
+    if !text.contains(['%', '+']) {
+        return Some(text.to_owned());
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [byte, tail @ ..] = rest {
+        rest = tail;
+        bytes.push(match byte {
+            b'%' => {
+                let [high, low, tail @ ..] = tail else {
+                    return None;
+                };
+                rest = tail;
+                let digit = |byte: u8| char::from(byte).to_digit(16);
+                u8::try_from(digit(*high)? * 16 + digit(*low)?).ok()?
+            }
+            b'+' if plus_is_space => b' ',
+            byte => *byte,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(raw: &str) -> Result<ReadParams, String> {
+        ReadParams::parse(raw, READ_RANGE, seconds(60)).map_err(|problem| problem.detail)
+    }
+
+    #[test]
+    fn parameters_are_decoded() {
+        let params = parse("prefix=%5B%22u+1%22%5D&limit=5&final=true&timeout=250ms").unwrap();
+        assert_eq!(params.prefix.as_deref(), Some("[\"u 1\"]"));
+        assert_eq!((params.limit, params.only_final), (5, true));
+        assert_eq!(params.timeout, Duration::from_millis(250));
+        let nothing = parse("").unwrap();
+        assert_eq!((nothing.limit, nothing.timeout), (1000, seconds(30)));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (raw, word) in [
+            ("limt=5", "'limt' is not known"),
+            ("limit=0", "use 1 to 10000"),
+            ("limit=10001", "use 1 to 10000"),
+            ("limit=5&limit=6", "given twice"),
+            ("at=now", "no epoch"),
+            ("at=-1", "no epoch"),
+            ("final=yes", "use true or false"),
+            ("timeout=5", "write a duration"),
+            ("timeout=2m", "the 60 s this service waits"),
+            ("cursor=abc", "no cursor"),
+            ("after=abc", "no token"),
+            ("prefix=%f", "not percent-encoded"),
+            ("prefix=%ff", "not percent-encoded"),
+            ("at=1&max_staleness=1s", "does not go with"),
+        ] {
+            let detail = parse(raw).unwrap_err();
+            assert!(detail.contains(word), "{raw}: {detail}");
+        }
+    }
+
+    #[test]
+    fn a_plus_in_a_path_is_a_plus() {
+        assert_eq!(decode("a+b%2Fc", false).as_deref(), Some("a+b/c"));
+        assert_eq!(decode("a+b%2Fc", true).as_deref(), Some("a b/c"));
+    }
+}

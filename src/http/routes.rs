@@ -1,0 +1,180 @@
+//! The addresses of the service: which path and method leads to which handler.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+
+use warp::filters::BoxedFilter;
+use warp::http::{HeaderMap, Method};
+use warp::hyper::body::Bytes;
+use warp::path::{FullPath, Tail, full, tail};
+use warp::reply::Response;
+use warp::{Filter, Rejection, path};
+
+use super::metrics::RouteName;
+use super::problem::{Kind, Problem};
+use super::state::State;
+use super::{catalog, dashboard, metrics, post, pull};
+
+/// Where checkpoints are taken and listed.
+pub(super) const CHECKPOINTS: &str = "/v1/checkpoints";
+
+const READ: &str = "GET, HEAD";
+const WRITE: &str = "POST";
+const BOTH: &str = "GET, HEAD, POST";
+
+/// Every address. The read of one key comes first: it is asked most.
+pub(super) fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
+    let nothing = full().and_then(|path: FullPath| async move {
+        let detail = format!("nothing is at '{}': see /v1/queries", path.as_str());
+        Err::<Response, _>(warp::reject::custom(Problem::new(Kind::NotFound, detail)))
+    });
+    let routes = reads(state)
+        .or(records(state))
+        .unify()
+        .or(lists(state))
+        .unify();
+    let routes = routes.or(operations(state)).unify().or(nothing).unify();
+    routes.recover(refusal).unify().boxed()
+}
+
+fn reads(state: &Arc<State>) -> BoxedFilter<(Response,)> {
+    let key = path!("v1" / "queries" / String / "key" / ..)
+        .and(tail())
+        .and(only(READ))
+        .and(raw_query())
+        .and(with(state))
+        .then(|query, key: Tail, _, raw, state| async move {
+            answer("key", pull::key(state, query, key.as_str().to_owned(), raw)).await
+        });
+    let rows = path!("v1" / "queries" / String)
+        .and(only(READ))
+        .and(raw_query())
+        .and(with(state))
+        .then(|query, _, raw, state| answer("query", pull::rows(state, query, raw)));
+    let late = path!("v1" / "queries" / String / "late")
+        .and(only(READ))
+        .and(raw_query())
+        .and(with(state))
+        .then(|query, _, raw, state| answer("late", pull::late(state, query, raw)));
+    let rejected = path!("v1" / "streams" / String / "rejected")
+        .and(only(READ))
+        .and(raw_query())
+        .and(with(state))
+        .then(|stream, _, raw, state| answer("rejected", pull::rejected(state, stream, raw)));
+    key.or(rows)
+        .unify()
+        .or(late)
+        .unify()
+        .or(rejected)
+        .unify()
+        .boxed()
+}
+
+fn records(state: &Arc<State>) -> BoxedFilter<(Response,)> {
+    path!("v1" / "streams" / String)
+        .and(only(WRITE))
+        .and(raw_query())
+        .and(warp::header::headers_cloned())
+        .and(warp::body::bytes())
+        .and(with(state))
+        .then(|stream, _, raw, headers: HeaderMap, body: Bytes, state| {
+            answer("post", post::records(state, stream, raw, headers, body))
+        })
+        .boxed()
+}
+
+fn lists(state: &Arc<State>) -> BoxedFilter<(Response,)> {
+    let queries = path!("v1" / "queries")
+        .and(only(READ))
+        .and(raw_query())
+        .and(with(state))
+        .then(|_, raw, state| answer("queries", catalog::queries(state, raw)));
+    let streams = path!("v1" / "streams")
+        .and(only(READ))
+        .and(raw_query())
+        .and(with(state))
+        .then(|_, raw, state| answer("streams", catalog::streams(state, raw)));
+    let checkpoints = path!("v1" / "checkpoints")
+        .and(only(BOTH))
+        .and(raw_query())
+        .and(with(state))
+        .then(|method, raw, state| answer("checkpoints", catalog::checkpoints(state, method, raw)));
+    queries.or(streams).unify().or(checkpoints).unify().boxed()
+}
+
+fn operations(state: &Arc<State>) -> BoxedFilter<(Response,)> {
+    let health = path!("healthz")
+        .and(only(READ))
+        .and(raw_query())
+        .then(|_, raw| answer("healthz", catalog::health(raw)));
+    let readiness = path!("readyz")
+        .and(only(READ))
+        .and(raw_query())
+        .and(with(state))
+        .then(|_, raw, state| answer("readyz", catalog::readiness(state, raw)));
+    let metrics = path!("metrics")
+        .and(only(READ))
+        .and(raw_query())
+        .and(with(state))
+        .then(|_, raw, state| answer("metrics", metrics::metrics(state, raw)));
+    let dashboard = path::end()
+        .and(only(READ))
+        .then(|_| answer("dashboard", async { Ok(dashboard::page()) }));
+    health
+        .or(readiness)
+        .unify()
+        .or(metrics)
+        .unify()
+        .or(dashboard)
+        .unify()
+        .boxed()
+}
+
+/// Passes on the method if it is one of `allowed`. It stands after the path, so that a wrong
+/// method is told from a wrong address.
+fn only(allowed: &'static str) -> impl Filter<Extract = (Method,), Error = Rejection> + Copy {
+    warp::method()
+        .and(full())
+        .and_then(move |method: Method, path: FullPath| async move {
+            if allowed.split(", ").any(|name| name == method.as_str()) {
+                return Ok(method);
+            }
+            let detail = format!("'{}' takes {allowed}, not {method}", path.as_str());
+            Err(warp::reject::custom(Problem::new(
+                Kind::Method(allowed),
+                detail,
+            )))
+        })
+}
+
+/// The text after the `?`, empty where there is none.
+fn raw_query() -> impl Filter<Extract = (String,), Error = Infallible> + Copy {
+    warp::query::raw().or_else(|_| async { Ok((String::new(),)) })
+}
+
+fn with(
+    state: &Arc<State>,
+) -> impl Filter<Extract = (Arc<State>,), Error = Infallible> + Clone + use<> {
+    let state = Arc::clone(state);
+    warp::any().map(move || Arc::clone(&state))
+}
+
+/// Waits for a handler and notes which route it was.
+async fn answer(
+    route: &'static str,
+    handler: impl Future<Output = Result<Response, Problem>>,
+) -> Response {
+    let mut response = handler.await.unwrap_or_else(Problem::into_response);
+    response.extensions_mut().insert(RouteName(route));
+    response
+}
+
+/// What is answered when no route is taken.
+async fn refusal(rejection: Rejection) -> Result<Response, Infallible> {
+    let problem = rejection.find::<Problem>().cloned().unwrap_or_else(|| {
+        tracing::error!(?rejection, "a request was refused for an unknown reason");
+        Problem::new(Kind::Internal, "the service could not read the request")
+    });
+    Ok(problem.into_response())
+}

@@ -1,0 +1,92 @@
+//! What all requests share: the service, and being woken when an epoch is shown.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, timeout_at};
+
+use super::metrics::Requests;
+use super::options::Service;
+use super::problem::{Kind, Problem};
+use crate::time::{Epoch, Timestamp};
+use crate::view::{Labels, ReadError};
+
+/// The service and what the requests to it share.
+pub(super) struct State {
+    pub(super) service: Service,
+    /// Bytes of bodies that may still be held.
+    pub(super) body_budget: Arc<Semaphore>,
+    pub(super) requests: Requests,
+    shown: watch::Receiver<Epoch>,
+    stopping: watch::Sender<bool>,
+}
+
+impl State {
+    pub(super) fn new(service: Service) -> State {
+        let (show, shown) = watch::channel(0);
+        service.views.on_publish(Box::new(move |epoch| {
+            show.send_replace(epoch);
+        }));
+        let budget = service.options.body_budget.min(Semaphore::MAX_PERMITS);
+        State {
+            service,
+            body_budget: Arc::new(Semaphore::new(budget)),
+            requests: Requests::default(),
+            shown,
+            stopping: watch::Sender::new(false),
+        }
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        (self.service.clock)()
+    }
+
+    pub(super) fn is_stale(&self) -> bool {
+        self.service.stale.load(Ordering::Relaxed)
+    }
+
+    /// The newest epoch that may be read.
+    pub(super) fn upper(&self) -> Result<Arc<Labels>, Problem> {
+        let views = &self.service.views;
+        let upper = if views.is_ready() {
+            views.upper()
+        } else {
+            None
+        };
+        upper.ok_or_else(|| ReadError::NotReady.into())
+    }
+
+    /// Waits for an epoch that satisfies `is_enough`; `what` says what was waited for.
+    pub(super) async fn wait_for(
+        &self,
+        patience: Duration,
+        what: impl Fn() -> String,
+        is_enough: impl Fn(&Labels) -> bool,
+    ) -> Result<Arc<Labels>, Problem> {
+        let deadline = Instant::now() + patience;
+        let mut shown = self.shown.clone();
+        let mut stopping = self.stopping.subscribe();
+        loop {
+            shown.borrow_and_update();
+            let labels = self.upper()?;
+            if is_enough(&labels) {
+                return Ok(labels);
+            }
+            tokio::select! {
+                _ = stopping.wait_for(|stopping| *stopping) => return Err(Problem::stopping()),
+                woken = timeout_at(deadline, shown.changed()) => {
+                    if !matches!(woken, Ok(Ok(()))) {
+                        return Err(Problem::new(Kind::WaitedTooLong, what()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends all waiting.
+    pub(super) fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+}

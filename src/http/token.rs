@@ -1,0 +1,166 @@
+//! Opaque texts that clients hand back: tokens of posts, and cursors of pages.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::problem::Problem;
+use crate::time::Epoch;
+use crate::view::RowPosition;
+
+/// Says that an answer includes a post: the stream, and the position after its last record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Token {
+    pub(super) stream: String,
+    pub(super) position: u64,
+}
+
+/// The place where the next page starts, pinned to an epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Cursor {
+    pub(super) epoch: Epoch,
+    /// Checksum of what was read: a cursor means nothing for another query or range.
+    pub(super) scope: u32,
+    pub(super) position: RowPosition,
+}
+
+const TOKEN: u8 = 1;
+const CURSOR: u8 = 2;
+
+impl Token {
+    pub(super) fn encode(&self) -> String {
+        seal(
+            TOKEN,
+            &[&self.position.to_le_bytes(), self.stream.as_bytes()],
+        )
+    }
+
+    pub(super) fn decode(text: &str) -> Result<Token, Problem> {
+        let read = || {
+            let bytes = unseal(TOKEN, text)?;
+            let (position, stream) = bytes.split_first_chunk()?;
+            let stream = String::from_utf8(stream.to_vec()).ok()?;
+            Some(Token {
+                stream,
+                position: u64::from_le_bytes(*position),
+            })
+        };
+        read().ok_or_else(|| {
+            Problem::parameter(
+                "parameter 'after' is no token: use the `token` of a post's answer as it was given",
+            )
+        })
+    }
+}
+
+impl Cursor {
+    pub(super) fn encode(&self) -> String {
+        let position = self.position.as_bytes();
+        seal(
+            CURSOR,
+            &[
+                &self.epoch.to_le_bytes(),
+                &self.scope.to_le_bytes(),
+                position,
+            ],
+        )
+    }
+
+    pub(super) fn decode(text: &str) -> Result<Cursor, Problem> {
+        let read = || {
+            let bytes = unseal(CURSOR, text)?;
+            let (epoch, rest) = bytes.split_first_chunk()?;
+            let (scope, position) = rest.split_first_chunk()?;
+            Some(Cursor {
+                epoch: u64::from_le_bytes(*epoch),
+                scope: u32::from_le_bytes(*scope),
+                position: RowPosition::from_bytes(position).ok()?,
+            })
+        };
+        read().ok_or_else(|| {
+            Problem::parameter(
+                "parameter 'cursor' is no cursor: use the `next` of an answer as it was given",
+            )
+        })
+    }
+}
+
+/// The kind, the parts and a checksum over both, as text for URLs.
+fn seal(kind: u8, parts: &[&[u8]]) -> String {
+    let mut bytes = vec![kind];
+    for part in parts {
+        bytes.extend_from_slice(part);
+    }
+    let check = crc32fast::hash(&bytes);
+    bytes.extend_from_slice(&check.to_le_bytes());
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn unseal(kind: u8, text: &str) -> Option<Vec<u8>> {
+    let mut bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+    let (content, check) = bytes.split_last_chunk()?;
+    if crc32fast::hash(content) != u32::from_le_bytes(*check) || content.first() != Some(&kind) {
+        return None;
+    }
+    bytes.truncate(bytes.len() - 4);
+    bytes.remove(0);
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_and_cursors_survive_the_round_trip() {
+        let token = Token {
+            stream: "clicks".into(),
+            position: u64::MAX,
+        };
+        assert_eq!(Token::decode(&token.encode()), Ok(token));
+        let position = RowPosition::from_bytes(&[7; 24]).unwrap();
+        let cursor = Cursor {
+            epoch: 42,
+            scope: 7,
+            position,
+        };
+        assert_eq!(Cursor::decode(&cursor.encode()), Ok(cursor));
+    }
+
+    #[test]
+    fn any_changed_letter_is_found() {
+        let text = Token {
+            stream: "clicks".into(),
+            position: 981,
+        }
+        .encode();
+        for at in 0..text.len() {
+            let mut other = text.clone().into_bytes();
+            other[at] = if other[at] == b'A' { b'B' } else { b'A' };
+            assert!(
+                Token::decode(std::str::from_utf8(&other).unwrap()).is_err(),
+                "letter {at}"
+            );
+        }
+        for at in 0..text.len() {
+            assert!(Token::decode(&text[..at]).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_no_cursor_and_a_cursor_no_token() {
+        let position = RowPosition::from_bytes(&[7; 24]).unwrap();
+        let cursor = Cursor {
+            epoch: 42,
+            scope: 7,
+            position,
+        }
+        .encode();
+        let token = Token {
+            stream: "clicks".into(),
+            position: 1,
+        }
+        .encode();
+        assert!(Token::decode(&cursor).is_err());
+        assert!(Cursor::decode(&token).is_err());
+    }
+}
