@@ -1,6 +1,7 @@
 //! Waterclock: streaming analytics that serves its own answers.
 
 pub mod columns;
+pub mod config;
 pub mod record;
 pub mod row;
 pub mod source;
