@@ -1,5 +1,6 @@
 //! Waterclock: streaming analytics that serves its own answers.
 
+pub mod cli;
 pub mod columns;
 pub mod config;
 pub mod record;
