@@ -330,7 +330,10 @@ mod optional_duration_text {
 
     use serde::{Deserializer, Serializer};
 
-    #[allow(clippy::ref_option, reason = "serde hands over a reference to the field")]
+    #[allow(
+        clippy::ref_option,
+        reason = "serde hands over a reference to the field"
+    )]
     pub fn serialize<S: Serializer>(
         duration: &Option<Duration>,
         serializer: S,
