@@ -12,7 +12,7 @@ mod code;
 /// The modules of the engine, lowest first. Below the edges a module may use those before it in
 /// this list; no two edges know each other.
 const LAYERS: [(u8, &[&str]); 5] = [
-    (1, &["time", "record", "row"]),
+    (1, &["time", "number", "record", "row"]),
     (2, &["columns", "dataflow"]),
     (3, &["view", "query"]),
     (

@@ -172,6 +172,19 @@ pub struct ServiceUrl {
     /// The service to ask.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     pub url: String,
+    /// File that holds the service's token [default: the variable `WATERCLOCK_HTTP__TOKEN`].
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+}
+
+impl ServiceUrl {
+    /// The token to show, if the service asks for one.
+    pub fn token(&self) -> std::io::Result<Option<String>> {
+        match &self.token_file {
+            Some(path) => Ok(Some(std::fs::read_to_string(path)?.trim().to_owned())),
+            None => Ok(std::env::var("WATERCLOCK_HTTP__TOKEN").ok()),
+        }
+    }
 }
 
 /// What may be done with checkpoints.

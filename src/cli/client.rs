@@ -1,10 +1,13 @@
 //! The terminal's side of HTTP: asks a running service, blocking, and reads its JSON answers.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
-use ureq::Agent;
 use ureq::http::Response;
+use ureq::{Agent, RequestBuilder};
+
+use super::args::ServiceUrl;
 
 /// Longest wait for an answer: a read may itself wait 30 s for what it includes.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -17,6 +20,14 @@ pub enum ClientError {
     /// The URL names no place to ask.
     #[error("'{0}' is no URL of a service: write http://HOST:PORT")]
     BadUrl(String),
+    /// The file with the token cannot be read.
+    #[error("cannot read the token file '{path}': {cause}")]
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: std::io::Error,
+    },
     /// Nothing answers there.
     #[error("no answer from {url}: {cause}; is the service running there? (--url names another)")]
     Unreachable {
@@ -45,11 +56,18 @@ pub enum ClientError {
 pub struct Client {
     base: String,
     agent: Agent,
+    /// Kept out of what can be shown: this type is not `Debug`.
+    token: Option<String>,
 }
 
 impl Client {
-    /// The service at a URL such as `http://127.0.0.1:8080`. Nothing is sent yet.
-    pub fn new(url: &str) -> Result<Client, ClientError> {
+    /// The service at its URL. Nothing is sent yet.
+    pub fn new(service: &ServiceUrl) -> Result<Client, ClientError> {
+        let url = &service.url;
+        let token = service.token().map_err(|cause| ClientError::Token {
+            path: service.token_file.clone().unwrap_or_default(),
+            cause,
+        })?;
         let base = url.trim_end_matches('/');
         let host = base.strip_prefix("http://").unwrap_or_default();
         if host.is_empty() || !host.bytes().all(|b| b.is_ascii_graphic()) {
@@ -65,18 +83,15 @@ impl Client {
         Ok(Client {
             base: base.to_owned(),
             agent,
+            token,
         })
     }
 
     /// Asks for a path; `parameters` become its query string.
     pub fn get(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Value, ClientError> {
         let url = self.url(path, parameters);
-        let answer = self
-            .agent
-            .get(&url)
-            .header("Accept", "application/json")
-            .call();
-        self.read(&url, answer)
+        let request = self.agent.get(&url).header("Accept", "application/json");
+        self.read(&url, self.authorized(request).call())
     }
 
     /// Posts nothing to a path: the path says it all.
@@ -86,10 +101,15 @@ impl Client {
             .agent
             .post(&url)
             .header("Content-Type", "application/json");
-        self.read(
-            &url,
-            request.header("Accept", "application/json").send("{}"),
-        )
+        let request = request.header("Accept", "application/json");
+        self.read(&url, self.authorized(request).send("{}"))
+    }
+
+    fn authorized<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        match &self.token {
+            Some(token) => request.header("Authorization", format!("Bearer {token}")),
+            None => request,
+        }
     }
 
     fn url(&self, path: &str, parameters: &[(&str, &str)]) -> String {
@@ -210,10 +230,27 @@ pub mod tests {
             .to_owned()
     }
 
+    pub fn at(url: &str) -> ServiceUrl {
+        ServiceUrl {
+            url: url.to_owned(),
+            token_file: None,
+        }
+    }
+
+    #[test]
+    fn a_missing_token_file_is_named() {
+        let service = ServiceUrl {
+            token_file: Some("no/such".into()),
+            ..at("http://h:1")
+        };
+        let error = Client::new(&service).err().map(|error| error.to_string());
+        assert!(error.is_some_and(|error| error.contains("'no/such'")));
+    }
+
     #[test]
     fn an_answer_is_read_and_parameters_are_encoded() {
         let (url, server) = serve(vec![("200 OK", "{\"a\":1}".to_owned())]);
-        let client = Client::new(&format!("{url}/")).unwrap();
+        let client = Client::new(&at(&format!("{url}/"))).unwrap();
         let path = format!("/v1/queries/{}", percent_encoded("a/b"));
         let answer = client
             .get(&path, &[("prefix", "[\"u 1\"]"), ("limit", "5")])
@@ -227,7 +264,7 @@ pub mod tests {
     fn a_refusal_is_the_services_own_sentence() {
         let problem = "{\"status\":404,\"title\":\"not found\",\"detail\":\"no query 'x'\"}";
         let (url, server) = serve(vec![("404 Not Found", problem.to_owned())]);
-        let error = Client::new(&url)
+        let error = Client::new(&at(&url))
             .unwrap()
             .get("/v1/queries/x", &[])
             .unwrap_err();
@@ -239,7 +276,7 @@ pub mod tests {
     fn a_foreign_answer_is_called_so() {
         for (status, body) in [("200 OK", "<html>"), ("502 Bad Gateway", "oops")] {
             let (url, server) = serve(vec![(status, body.to_owned())]);
-            let error = Client::new(&url)
+            let error = Client::new(&at(&url))
                 .unwrap()
                 .post("/v1/checkpoints")
                 .unwrap_err();
@@ -255,14 +292,14 @@ pub mod tests {
             .local_addr()
             .unwrap();
         let url = format!("http://{closed}");
-        let error = Client::new(&url)
+        let error = Client::new(&at(&url))
             .unwrap()
             .get("/v1/queries", &[])
             .unwrap_err();
         assert!(error.to_string().contains(&url), "{error}");
         for bad in ["", "localhost:8080", "https://h", "http://", "http://a b"] {
             assert!(
-                matches!(Client::new(bad), Err(ClientError::BadUrl(_))),
+                matches!(Client::new(&at(bad)), Err(ClientError::BadUrl(_))),
                 "{bad}"
             );
         }

@@ -112,20 +112,20 @@ pub fn span(ms: i64) -> String {
 /// Text whose control characters are spelled out: rows hold what strangers posted, and a terminal
 /// obeys escape sequences.
 pub fn harmless(text: &str) -> String {
-    text.chars()
-        .fold(String::with_capacity(text.len()), |mut safe, c| {
-            // Marks that turn the direction of writing can make one row look like another.
-            let turns = matches!(
-                c,
-                '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-            );
-            if c.is_control() || turns {
-                safe.extend(c.escape_default())
-            } else {
-                safe.push(c)
-            }
-            safe
-        })
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        // Marks that turn the direction of writing can make one row look like another.
+        let turns = matches!(
+            c,
+            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        );
+        if c.is_control() || turns {
+            safe.extend(c.escape_default());
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use serde_json::Value;
 use super::args::{QueryArgs, ServiceUrl};
 use super::client::{Client, ClientError, foreign, percent_encoded};
 use super::print::{ABSENT, Grid, cells, harmless, instant, plain, span};
-use crate::time::Timestamp;
 
 /// Most rows the service gives at a time.
 const PAGE_ROWS: usize = 10_000;
@@ -19,10 +18,13 @@ pub fn show_query(args: &QueryArgs, out: &mut dyn Write) -> Result<(), ClientErr
     let epoch = plain(&last["as_of"]);
     let complete = instant(&last["complete_through"]);
     let stale = if last["stale"] == true { ", stale" } else { "" };
-    let count = rows.len();
+    let count = match rows.len() {
+        1 => "1 row".to_owned(),
+        count => format!("{count} rows"),
+    };
     writeln!(
         out,
-        "\n{count} rows as of epoch {epoch}, complete through {complete}{stale}"
+        "\n{count} as of epoch {epoch}, complete through {complete}{stale}"
     )?;
     if !last["next"].is_null() {
         writeln!(
@@ -35,7 +37,7 @@ pub fn show_query(args: &QueryArgs, out: &mut dyn Write) -> Result<(), ClientErr
 
 /// Asks page by page until the limit; returns the rows and the last page's labels.
 fn pull(args: &QueryArgs) -> Result<(Vec<Value>, Value), ClientError> {
-    let client = Client::new(&args.service.url)?;
+    let client = Client::new(&args.service)?;
     let mut path = format!("/v1/queries/{}", percent_encoded(&args.name));
     if let Some(key) = &args.key {
         path = format!("{path}/key/{}", percent_encoded(key));
@@ -127,15 +129,13 @@ fn write_rows(rows: &[Value], out: &mut dyn Write) -> Result<(), ClientError> {
 
 /// Shows, per query, what is answered and how fresh it is, and per partition what is read.
 ///
-/// Freshness is the age of the newest epoch at `now`, this machine's clock.
-pub fn show_status(
-    service: &ServiceUrl,
-    now: Timestamp,
-    out: &mut dyn Write,
-) -> Result<(), ClientError> {
-    let client = Client::new(&service.url)?;
-    let queries = list(&client, "/v1/queries", "queries")?;
-    let streams = list(&client, "/v1/streams", "streams")?;
+/// Freshness is the age of the newest epoch by the service's own clock.
+pub fn show_status(service: &ServiceUrl, out: &mut dyn Write) -> Result<(), ClientError> {
+    let client = Client::new(service)?;
+    let answer = client.get("/v1/queries", &[])?;
+    let now = answer["now"].as_i64();
+    let queries = list(answer, "queries")?;
+    let streams = list(client.get("/v1/streams", &[])?, "streams")?;
     let mut grid = Grid::new(&[
         "QUERY",
         ">ROWS",
@@ -145,18 +145,27 @@ pub fn show_status(
         ">REJECTED",
     ]);
     for query in &queries {
-        let epoch = query["upper"].as_i64();
+        let age = now
+            .zip(query["upper"].as_i64())
+            .map(|(now, epoch)| (now - epoch).max(0));
         grid.row(vec![
             plain(&query["name"]),
             plain(&query["rows"]),
-            instant(&query["complete_through"]),
-            // A clock a little behind the service's must not look like an outage.
-            epoch.map_or(ABSENT.to_owned(), |epoch| span((now.0 - epoch).max(0))),
+            instant(&query["watermark"]),
+            age.map_or(ABSENT.to_owned(), span),
             plain(&query["late"]),
             plain(&query["rejected"]),
         ]);
     }
     grid.write(out)?;
+    for query in queries.iter().filter(|query| query["failed"].is_string()) {
+        writeln!(
+            out,
+            "{} failed: {}",
+            plain(&query["name"]),
+            plain(&query["failed"])
+        )?;
+    }
     writeln!(out)?;
     let headings = [
         "STREAM",
@@ -169,11 +178,11 @@ pub fn show_status(
     ];
     let mut grid = Grid::new(&headings);
     for stream in &streams {
-        for (id, partition) in partitions(stream) {
+        for partition in partitions(stream) {
             grid.row(vec![
                 plain(&stream["name"]),
                 plain(&stream["source"]),
-                id,
+                plain(&partition["partition"]),
                 plain(&partition["position"]),
                 plain(&partition["lag"]),
                 instant(&partition["watermark"]),
@@ -189,31 +198,18 @@ pub fn show_status(
     Ok(grid.write(out)?)
 }
 
-/// A stream's partitions with their numbers, from a list or from an object by number; a stream
-/// that has none yet has one empty line.
-fn partitions(stream: &Value) -> Vec<(String, Value)> {
-    let found: Vec<(String, Value)> = match &stream["partitions"] {
-        Value::Object(by_number) => by_number
-            .iter()
-            .map(|(id, partition)| (harmless(id), partition.clone()))
-            .collect(),
-        Value::Array(list) => list
-            .iter()
-            .map(|partition| (plain(&partition["partition"]), partition.clone()))
-            .collect(),
-        _ => Vec::new(),
-    };
-    if found.is_empty() {
-        vec![(ABSENT.to_owned(), Value::Null)]
-    } else {
-        found
+/// A stream's partitions; a stream that has none yet has one empty line.
+fn partitions(stream: &Value) -> Vec<Value> {
+    match &stream["partitions"] {
+        Value::Array(list) if !list.is_empty() => list.clone(),
+        _ => vec![Value::Null],
     }
 }
 
 /// Shows the checkpoints a running service keeps, newest first.
 pub fn show_checkpoints(service: &ServiceUrl, out: &mut dyn Write) -> Result<(), ClientError> {
-    let client = Client::new(&service.url)?;
-    let checkpoints = list(&client, "/v1/checkpoints", "checkpoints")?;
+    let client = Client::new(service)?;
+    let checkpoints = list(client.get("/v1/checkpoints", &[])?, "checkpoints")?;
     let mut grid = Grid::new(&[">EPOCH", ">RUN", "PUBLISHED", ">ROWS", ">BYTES"]);
     for checkpoint in &checkpoints {
         grid.row(vec![
@@ -229,7 +225,7 @@ pub fn show_checkpoints(service: &ServiceUrl, out: &mut dyn Write) -> Result<(),
 
 /// Has a running service take a checkpoint now, and says which it is.
 pub fn show_checkpoint_now(service: &ServiceUrl, out: &mut dyn Write) -> Result<(), ClientError> {
-    let taken = Client::new(&service.url)?.post("/v1/checkpoints")?;
+    let taken = Client::new(service)?.post("/v1/checkpoints")?;
     let (epoch, rows) = (plain(&taken["epoch"]), plain(&taken["rows"]));
     let bytes = plain(&taken["bytes"]);
     Ok(writeln!(
@@ -238,21 +234,20 @@ pub fn show_checkpoint_now(service: &ServiceUrl, out: &mut dyn Write) -> Result<
     )?)
 }
 
-/// A list, given bare or under its name.
-fn list(client: &Client, path: &str, name: &str) -> Result<Vec<Value>, ClientError> {
-    let mut answer = client.get(path, &[])?;
-    if let Some(named) = answer.get_mut(name) {
-        answer = named.take();
-    }
-    match answer {
-        Value::Array(items) => Ok(items),
-        _ => Err(foreign(path, &format!("it has no {name}"))),
+/// The list that stands under its name in an answer.
+fn list(mut answer: Value, name: &str) -> Result<Vec<Value>, ClientError> {
+    match answer.get_mut(name).map(Value::take) {
+        Some(Value::Array(items)) => Ok(items),
+        _ => Err(foreign(
+            &format!("/v1/{name}"),
+            &format!("it has no list of {name}"),
+        )),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::client::tests::serve;
+    use super::super::client::tests::{at, serve};
     use super::*;
 
     fn shown(show: impl FnOnce(&mut dyn Write) -> Result<(), ClientError>) -> String {
@@ -268,9 +263,7 @@ mod tests {
             at: Some(7),
             prefix: None,
             limit: 2,
-            service: ServiceUrl {
-                url: url.to_owned(),
-            },
+            service: at(url),
         }
     }
 
@@ -328,18 +321,19 @@ mod tests {
 
     #[test]
     fn the_status_shows_queries_and_partitions() {
-        let queries = r#"{"queries":[{"name":"page_views","rows":3,"upper":1000,
-            "complete_through":295000,"late":2,"rejected":0}]}"#;
-        let streams = r#"[{"name":"visits","source":"log","partitions":[{"partition":0,
-            "position":9,"lag":1,"watermark":295000,"idle":true}]},{"name":"clicks"}]"#;
+        let queries = r#"{"now":1200,"queries":[{"name":"page_views","rows":3,"upper":1000,
+            "watermark":295000,"late":2,"rejected":0,"failed":"it panicked"}]}"#;
+        let streams = r#"{"streams":[{"name":"visits","source":"log","partitions":[{"partition":0,
+            "position":9,"lag":1,"watermark":295000,"idle":true}]},{"name":"clicks"}]}"#;
         let (url, server) = serve(vec![
             ("200 OK", queries.to_owned()),
             ("200 OK", streams.to_owned()),
         ]);
-        let text = shown(|out| show_status(&ServiceUrl { url }, Timestamp(1200), out));
+        let text = shown(|out| show_status(&at(&url), out));
         let expected = "\
 QUERY       ROWS  COMPLETE THROUGH       FRESH  LATE  REJECTED
 page_views     3  1970-01-01T00:04:55Z  200 ms     2         0
+page_views failed: it panicked
 
 STREAM  SOURCE  PARTITION  POSITION  LAG  WATERMARK             IDLE
 visits  log             0         9    1  1970-01-01T00:04:55Z  idle
@@ -353,10 +347,10 @@ clicks  -               -         -    -  -
     fn checkpoints_are_listed_and_taken() {
         let taken = r#"{"epoch":7,"run":1,"published_at":0,"bytes":10,"rows":2}"#;
         let (url, server) = serve(vec![
-            ("200 OK", format!("[{taken}]")),
+            ("200 OK", format!(r#"{{"checkpoints":[{taken}]}}"#)),
             ("200 OK", taken.to_owned()),
         ]);
-        let service = ServiceUrl { url };
+        let service = at(&url);
         let listed = shown(|out| show_checkpoints(&service, out));
         assert!(
             listed.contains("7    1  1970-01-01T00:00:00Z     2     10"),

@@ -10,6 +10,9 @@ use crate::time::seconds;
 /// Every variable that configures the service starts like this.
 pub const PREFIX: &str = "WATERCLOCK_";
 
+/// The key that only a variable may set: files are copied and committed.
+const SECRET: &[&str] = &["http", "token"];
+
 /// Lays the variables over the table: `WATERCLOCK_HTTP__LISTEN` is `http.listen`.
 pub fn overlay(
     table: &mut Table,
@@ -63,6 +66,15 @@ pub fn refuse_unknown(table: &Table) -> Result<(), ConfigError> {
                     }
                 }
                 ("streams", _) => {}
+                _ if [section.as_str(), key] == SECRET => {
+                    return Err(ConfigError::Invalid {
+                        key: "http.token".to_owned(),
+                        reason: format!(
+                            "is a secret: set {PREFIX}HTTP__TOKEN, or put it into a file of its \
+                             own and name that in http.token_file"
+                        ),
+                    });
+                }
                 _ => refuse_unless_known(&[section, key])?,
             }
         }
@@ -103,6 +115,7 @@ fn is_service_link(rest: &str) -> bool {
 /// A value of the type the key has; `None` where there is no such key.
 fn sample_of(path: &[&str]) -> Option<Value> {
     match path {
+        SECRET => Some(Value::String(String::new())),
         ["streams", _, key] => stream_samples().remove(*key),
         [section, key] if *section != "streams" => match samples().remove(*section)? {
             Value::Table(mut entries) => entries.remove(*key),

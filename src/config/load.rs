@@ -11,7 +11,7 @@ use super::settings::Config;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be opened.
-    #[error("cannot read the configuration file '{path}': {cause}")]
+    #[error("cannot read the configuration's file '{path}': {cause}")]
     Read {
         /// The file.
         path: PathBuf,

@@ -1,6 +1,7 @@
 //! The settings themselves: their names, units, meaning and defaults.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -56,8 +57,24 @@ pub struct HttpConfig {
     pub names: Vec<String>,
     /// Largest request body, in bytes.
     pub max_body_bytes: usize,
+    /// File that holds the token callers must show; empty for none. See [`HttpConfig::token`].
+    pub token_file: PathBuf,
     /// Whether to serve beyond loopback although nothing authenticates the callers.
     pub insecure: bool,
+    /// The token itself: from the environment only.
+    #[serde(skip_serializing)]
+    pub(super) token: Option<Secret>,
+}
+
+/// Text that is not shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Secret(pub(super) String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(a secret)")
+    }
 }
 
 /// `[epoch]`
@@ -242,8 +259,10 @@ impl Default for HttpConfig {
         HttpConfig {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             names: Vec::new(),
-            max_body_bytes: 16 << 20,
+            max_body_bytes: 8 << 20,
+            token_file: PathBuf::new(),
             insecure: false,
+            token: None,
         }
     }
 }
