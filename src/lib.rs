@@ -11,7 +11,9 @@
 //! * [`query`], [`view`]: what users write; what readers read
 //! * [`source`], [`state`], [`worker`]: the edges, and the threads that drive them
 
+pub mod cli;
 pub mod columns;
+pub mod config;
 pub mod dataflow;
 pub mod http;
 pub mod number;

@@ -48,18 +48,12 @@ pub struct PartitionEvent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PartitionChange {
-    /// It is new; its watermark starts at the floor.
-    Appeared {
-        /// The stream's watermark then.
-        floor: Option<Timestamp>,
-    },
+    /// It is new: the stream's watermark of the epoch before is its floor.
+    Appeared,
     /// Nothing came for a while: it holds the stream's watermark back no longer.
     Idle,
-    /// A record came after it was idle; its watermark is at least the floor.
-    Revived {
-        /// The stream's watermark then.
-        floor: Option<Timestamp>,
-    },
+    /// It has records again: the stream's watermark of the epoch before is its floor.
+    Revived,
 }
 
 /// A line of a journal file.

@@ -59,8 +59,8 @@ pub struct StreamState {
 pub struct PartitionState {
     /// The next position to read.
     pub position: u64,
-    /// Its own watermark.
-    pub watermark: Option<Timestamp>,
+    /// The highest event time read; its watermark is this less the stream's lateness bound.
+    pub highest: Option<Timestamp>,
     /// The least its watermark counts as.
     pub floor: Option<Timestamp>,
     /// Whether it holds the stream's watermark back no longer.

@@ -1,0 +1,307 @@
+//! The terminal's side of HTTP: asks a running service, blocking, and reads its JSON answers.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+use ureq::http::Response;
+use ureq::{Agent, RequestBuilder};
+
+use super::args::ServiceUrl;
+
+/// Longest wait for an answer: a read may itself wait 30 s for what it includes.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// Largest answer read, in bytes: a page of 10,000 rows is far smaller.
+const MAX_ANSWER_BYTES: u64 = 256 << 20;
+
+/// Why a service gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The URL names no place to ask.
+    #[error("'{0}' is no URL of a service: write http://HOST:PORT")]
+    BadUrl(String),
+    /// The file with the token cannot be read.
+    #[error("cannot read the token file '{path}': {cause}")]
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// Nothing answers there.
+    #[error("no answer from {url}: {cause}; is the service running there? (--url names another)")]
+    Unreachable {
+        /// Where the service was sought.
+        url: String,
+        /// What went wrong on the way.
+        cause: String,
+    },
+    /// The service said no: its own sentence.
+    #[error("{0}")]
+    Refused(String),
+    /// What answered does not speak as Waterclock does.
+    #[error("{url} does not answer as a waterclock service does: {what}")]
+    Foreign {
+        /// What was asked.
+        url: String,
+        /// What was wrong with the answer.
+        what: String,
+    },
+    /// The terminal is gone.
+    #[error("cannot write to the terminal: {0}")]
+    Terminal(#[from] std::io::Error),
+}
+
+/// A running service.
+pub struct Client {
+    base: String,
+    agent: Agent,
+    /// Kept out of what can be shown: this type is not `Debug`.
+    token: Option<String>,
+}
+
+impl Client {
+    /// The service at its URL. Nothing is sent yet.
+    pub fn new(service: &ServiceUrl) -> Result<Client, ClientError> {
+        let url = &service.url;
+        let token = service.token().map_err(|cause| ClientError::Token {
+            path: service.token_file.clone().unwrap_or_default(),
+            cause,
+        })?;
+        let base = url.trim_end_matches('/');
+        let host = base.strip_prefix("http://").unwrap_or_default();
+        if host.is_empty() || !host.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(ClientError::BadUrl(url.to_owned()));
+        }
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(TIMEOUT))
+            // The service is meant, not whatever proxy the environment names.
+            .proxy(None)
+            .build()
+            .into();
+        Ok(Client {
+            base: base.to_owned(),
+            agent,
+            token,
+        })
+    }
+
+    /// Asks for a path; `parameters` become its query string.
+    pub fn get(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Value, ClientError> {
+        let url = self.url(path, parameters);
+        let request = self.agent.get(&url).header("Accept", "application/json");
+        self.read(&url, self.authorized(request).call())
+    }
+
+    /// Posts nothing to a path: the path says it all.
+    pub fn post(&self, path: &str) -> Result<Value, ClientError> {
+        let url = self.url(path, &[]);
+        let request = self
+            .agent
+            .post(&url)
+            .header("Content-Type", "application/json");
+        let request = request.header("Accept", "application/json");
+        self.read(&url, self.authorized(request).send("{}"))
+    }
+
+    fn authorized<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        match &self.token {
+            Some(token) => request.header("Authorization", format!("Bearer {token}")),
+            None => request,
+        }
+    }
+
+    fn url(&self, path: &str, parameters: &[(&str, &str)]) -> String {
+        let mut url = format!("{}{path}", self.base);
+        for (i, (name, value)) in parameters.iter().enumerate() {
+            url.push(if i == 0 { '?' } else { '&' });
+            url += name;
+            url.push('=');
+            url += &percent_encoded(value);
+        }
+        url
+    }
+
+    fn read(
+        &self,
+        url: &str,
+        answer: Result<Response<ureq::Body>, ureq::Error>,
+    ) -> Result<Value, ClientError> {
+        let unreachable = |cause: ureq::Error| ClientError::Unreachable {
+            url: self.base.clone(),
+            cause: cause.to_string(),
+        };
+        let mut answer = answer.map_err(unreachable)?;
+        let status = answer.status();
+        let body = answer
+            .body_mut()
+            .with_config()
+            .limit(MAX_ANSWER_BYTES)
+            .read_to_vec();
+        let body = body.map_err(unreachable)?;
+        let json = serde_json::from_slice::<Value>(&body);
+        if status.is_success() {
+            return json.map_err(|_| foreign(url, "its body is no JSON"));
+        }
+        let detail = json.ok().and_then(|problem| {
+            let sentence = problem.get("detail").or_else(|| problem.get("title"))?;
+            sentence.as_str().map(str::to_owned)
+        });
+        Err(match detail {
+            Some(detail) => ClientError::Refused(detail),
+            None => foreign(url, &format!("its status is {status}")),
+        })
+    }
+}
+
+/// Says that an answer has not the form it must have.
+pub fn foreign(url: &str, what: &str) -> ClientError {
+    ClientError::Foreign {
+        url: url.to_owned(),
+        what: what.to_owned(),
+    }
+}
+
+/// Text as one segment of a path, or one value of a query string.
+pub fn percent_encoded(text: &str) -> String {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
+            encoded.push(byte.into());
+        } else {
+            encoded.push('%');
+            encoded.push(HEX[usize::from(byte >> 4)].into());
+            encoded.push(HEX[usize::from(byte & 15)].into());
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+pub mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::thread::JoinHandle;
+
+    use super::*;
+
+    /// Answers one connection after the other with the given status line and body, and returns the
+    /// request lines seen.
+    pub fn serve(answers: Vec<(&'static str, String)>) -> (String, JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let server = std::thread::Builder::new()
+            .name("answers".to_owned())
+            .spawn(move || {
+                answers
+                    .into_iter()
+                    .map(|(status, body)| answer_one(&listener, status, &body))
+                    .collect()
+            });
+        (url, server.unwrap())
+    }
+
+    fn answer_one(listener: &TcpListener, status: &str, body: &str) -> String {
+        let (mut socket, _) = listener.accept().unwrap();
+        let mut request = Vec::new();
+        let mut buffer = [0; 1024];
+        // A request is whole when its headers have ended and `{}`, if posted, has arrived.
+        loop {
+            let n = socket.read(&mut buffer).unwrap();
+            request.extend_from_slice(&buffer[..n]);
+            let text = String::from_utf8_lossy(&request);
+            let posted = text.starts_with("POST");
+            if n == 0 || text.ends_with("{}") || (!posted && text.contains("\r\n\r\n")) {
+                break;
+            }
+        }
+        let length = body.len();
+        write!(
+            socket,
+            "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        )
+        .unwrap();
+        String::from_utf8_lossy(&request)
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    pub fn at(url: &str) -> ServiceUrl {
+        ServiceUrl {
+            url: url.to_owned(),
+            token_file: None,
+        }
+    }
+
+    #[test]
+    fn a_missing_token_file_is_named() {
+        let service = ServiceUrl {
+            token_file: Some("no/such".into()),
+            ..at("http://h:1")
+        };
+        let error = Client::new(&service).err().map(|error| error.to_string());
+        assert!(error.is_some_and(|error| error.contains("'no/such'")));
+    }
+
+    #[test]
+    fn an_answer_is_read_and_parameters_are_encoded() {
+        let (url, server) = serve(vec![("200 OK", "{\"a\":1}".to_owned())]);
+        let client = Client::new(&at(&format!("{url}/"))).unwrap();
+        let path = format!("/v1/queries/{}", percent_encoded("a/b"));
+        let answer = client
+            .get(&path, &[("prefix", "[\"u 1\"]"), ("limit", "5")])
+            .unwrap();
+        assert_eq!(answer["a"], 1);
+        let line = "GET /v1/queries/a%2Fb?prefix=%5B%22u%201%22%5D&limit=5 HTTP/1.1";
+        assert_eq!(server.join().unwrap(), [line]);
+    }
+
+    #[test]
+    fn a_refusal_is_the_services_own_sentence() {
+        let problem = "{\"status\":404,\"title\":\"not found\",\"detail\":\"no query 'x'\"}";
+        let (url, server) = serve(vec![("404 Not Found", problem.to_owned())]);
+        let error = Client::new(&at(&url))
+            .unwrap()
+            .get("/v1/queries/x", &[])
+            .unwrap_err();
+        assert_eq!(error.to_string(), "no query 'x'");
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn a_foreign_answer_is_called_so() {
+        for (status, body) in [("200 OK", "<html>"), ("502 Bad Gateway", "oops")] {
+            let (url, server) = serve(vec![(status, body.to_owned())]);
+            let error = Client::new(&at(&url))
+                .unwrap()
+                .post("/v1/checkpoints")
+                .unwrap_err();
+            assert!(matches!(error, ClientError::Foreign { .. }), "{error}");
+            assert_eq!(server.join().unwrap(), ["POST /v1/checkpoints HTTP/1.1"]);
+        }
+    }
+
+    #[test]
+    fn nobody_there_is_said_with_the_place() {
+        let closed = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let url = format!("http://{closed}");
+        let error = Client::new(&at(&url))
+            .unwrap()
+            .get("/v1/queries", &[])
+            .unwrap_err();
+        assert!(error.to_string().contains(&url), "{error}");
+        for bad in ["", "localhost:8080", "https://h", "http://", "http://a b"] {
+            assert!(
+                matches!(Client::new(&at(bad)), Err(ClientError::BadUrl(_))),
+                "{bad}"
+            );
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The command line: what may be said to the `waterclock` binary, and the commands that only ask a
+//! running service. What a command does with the engine is composed in `main.rs`.
+
+mod args;
+mod client;
+mod print;
+mod show;
+mod values;
+
+pub use args::{
+    CheckArgs, CheckpointCommand, Cli, Command, PlaceArgs, QueryArgs, ReplayArgs, RunArgs,
+    ServiceUrl, SettingsArgs,
+};
+pub use client::ClientError;
+pub use show::{show_checkpoint_now, show_checkpoints, show_query, show_status};
+pub use values::{Output, ReplayStream};

@@ -1,0 +1,15 @@
+//! What may be configured: one TOML file, overridden by environment variables. Every key has a
+//! default; an unknown one is an error. Nothing here reads a clock or opens anything but the file.
+//!
+//! `waterclock.example.toml` lists every key with its default; a test keeps the two alike.
+
+mod check;
+mod keys;
+mod load;
+mod settings;
+
+pub use load::ConfigError;
+pub use settings::{
+    Codec, Config, DemoConfig, EpochConfig, FileFormat, HistoryConfig, HttpConfig, LogConfig,
+    PoisonPolicy, ServiceConfig, SnapshotConfig, StreamConfig, StreamSource, TimeConfig,
+};

@@ -1,0 +1,387 @@
+//! The settings themselves: their names, units, meaning and defaults.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::{hours, minutes, seconds};
+
+/// Everything that may be configured. [`Config::default`] is the service without a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The process: where its state is, how many threads, which queries.
+    pub service: ServiceConfig,
+    /// The HTTP edge.
+    pub http: HttpConfig,
+    /// Rounds of input.
+    pub epoch: EpochConfig,
+    /// Event time.
+    pub time: TimeConfig,
+    /// Checkpoints.
+    pub snapshot: SnapshotConfig,
+    /// The embedded log behind `POST /v1/streams/{s}`.
+    pub log: LogConfig,
+    /// How far back views can answer.
+    pub history: HistoryConfig,
+    /// The generator of visits; `None` turns it off, and so does a file without `[demo]`.
+    #[serde(default = "no_demo")]
+    pub demo: Option<DemoConfig>,
+    /// Settings of single streams; a stream not named here is an embedded log.
+    pub streams: BTreeMap<String, StreamConfig>,
+}
+
+/// `[service]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServiceConfig {
+    /// Directory of the logs, the epoch journal and the checkpoints.
+    pub data_dir: PathBuf,
+    /// Dataflow threads; 0 stands for one per core, at most [`ServiceConfig::MAX_AUTO_WORKERS`].
+    pub workers: usize,
+    /// Names of the queries to run; empty for all.
+    pub queries: Vec<String>,
+}
+
+/// `[http]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpConfig {
+    /// Address to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Further `Host` names to answer to, besides `localhost` and the address itself.
+    pub names: Vec<String>,
+    /// Largest request body, in bytes.
+    pub max_body_bytes: usize,
+    /// File that holds the token callers must show; empty for none. See [`HttpConfig::token`].
+    pub token_file: PathBuf,
+    /// Whether to serve beyond loopback although nothing authenticates the callers.
+    pub insecure: bool,
+    /// The token itself: from the environment only.
+    #[serde(skip_serializing)]
+    pub(super) token: Option<Secret>,
+}
+
+/// Text that is not shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Secret(pub(super) String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(a secret)")
+    }
+}
+
+/// `[epoch]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EpochConfig {
+    /// How long an epoch without input stays open, in milliseconds.
+    pub heartbeat_ms: u64,
+    /// Bytes that may be between the sources and the slowest view; beyond it sources wait.
+    pub max_in_flight_bytes: usize,
+}
+
+/// `[time]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TimeConfig {
+    /// A partition silent for this long no longer holds its stream's watermark back.
+    #[serde(with = "duration_text")]
+    pub idle_timeout: Duration,
+    /// How far an event time may lie after the record's arrival before the record is rejected.
+    #[serde(with = "duration_text")]
+    pub max_ahead: Duration,
+}
+
+/// `[snapshot]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SnapshotConfig {
+    /// Time between two checkpoints.
+    #[serde(with = "duration_text")]
+    pub interval: Duration,
+    /// How many checkpoints are kept.
+    pub retain: usize,
+    /// Format of their segments.
+    pub codec: Codec,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// Size at which a log file is closed and the next one begun, in bytes.
+    pub segment_bytes: u64,
+    /// How long records are kept behind the oldest retained checkpoint.
+    #[serde(with = "duration_text")]
+    pub retain: Duration,
+}
+
+/// `[history]`: a view's past ends at whichever bound is met first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HistoryConfig {
+    /// Most epochs a view can go back.
+    pub epochs: usize,
+    /// Most bytes of changes a view keeps.
+    pub bytes: usize,
+    /// Longest time a view can go back.
+    #[serde(with = "duration_text")]
+    pub span: Duration,
+}
+
+/// `[demo]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DemoConfig {
+    /// Visits generated per second.
+    pub rate: u32,
+    /// Seed of the generator: the same seed makes the same visitors, pages and countries.
+    pub seed: u64,
+}
+
+/// `[streams.NAME]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StreamConfig {
+    /// Where the records come from.
+    pub source: StreamSource,
+    /// Files to read, one partition each, numbered in this order.
+    pub paths: Vec<PathBuf>,
+    /// What is in the files; by their ending (`.csv` or not) when absent.
+    pub format: Option<FileFormat>,
+    /// Whether to wait for what is appended to the files later.
+    pub tail: bool,
+    /// Overrides the record type's lateness bound.
+    #[serde(with = "optional_duration_text")]
+    pub lateness: Option<Duration>,
+    /// What to do with a record that cannot be read.
+    pub poison: PoisonPolicy,
+}
+
+/// Where a stream's records come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StreamSource {
+    /// The embedded log: what is posted to the stream.
+    #[default]
+    Log,
+    /// Files.
+    File,
+}
+
+/// What a file's bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FileFormat {
+    /// One JSON object a line.
+    Ndjson,
+    /// Comma-separated values under a header.
+    Csv,
+}
+
+/// What to do with a record that cannot be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PoisonPolicy {
+    /// Stop reading the stream and say why.
+    Fail,
+    /// Count it and go on.
+    Skip,
+    /// Count it, keep it readable at `/v1/streams/{s}/rejected`, and go on.
+    #[default]
+    DeadLetter,
+}
+
+/// Format of a checkpoint's segments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Codec {
+    /// Arrow IPC files with named columns.
+    #[default]
+    Arrow,
+}
+
+impl Config {
+    /// Dataflow threads on a machine that offers `cores`.
+    pub fn worker_count(&self, cores: usize) -> usize {
+        match self.service.workers {
+            0 => cores.clamp(1, ServiceConfig::MAX_AUTO_WORKERS),
+            workers => workers,
+        }
+    }
+}
+
+impl ServiceConfig {
+    /// Most threads taken unasked: a small load on a large machine does not spread over all of it.
+    pub const MAX_AUTO_WORKERS: usize = 4;
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            service: ServiceConfig::default(),
+            http: HttpConfig::default(),
+            epoch: EpochConfig::default(),
+            time: TimeConfig::default(),
+            snapshot: SnapshotConfig::default(),
+            log: LogConfig::default(),
+            history: HistoryConfig::default(),
+            demo: Some(DemoConfig::default()),
+            streams: BTreeMap::new(),
+        }
+    }
+}
+
+/// A file decides by itself whether there is a demo.
+fn no_demo() -> Option<DemoConfig> {
+    None
+}
+
+impl Default for ServiceConfig {
+    fn default() -> ServiceConfig {
+        ServiceConfig {
+            data_dir: PathBuf::from("waterclock-data"),
+            workers: 0,
+            queries: Vec::new(),
+        }
+    }
+}
+
+impl Default for HttpConfig {
+    fn default() -> HttpConfig {
+        HttpConfig {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            names: Vec::new(),
+            max_body_bytes: 8 << 20,
+            token_file: PathBuf::new(),
+            insecure: false,
+            token: None,
+        }
+    }
+}
+
+impl Default for EpochConfig {
+    fn default() -> EpochConfig {
+        EpochConfig {
+            heartbeat_ms: 250,
+            max_in_flight_bytes: 32 << 20,
+        }
+    }
+}
+
+impl Default for TimeConfig {
+    fn default() -> TimeConfig {
+        TimeConfig {
+            idle_timeout: seconds(30),
+            max_ahead: hours(1),
+        }
+    }
+}
+
+impl Default for SnapshotConfig {
+    fn default() -> SnapshotConfig {
+        SnapshotConfig {
+            interval: seconds(10),
+            retain: 2,
+            codec: Codec::Arrow,
+        }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> LogConfig {
+        LogConfig {
+            segment_bytes: 64 << 20,
+            retain: hours(24),
+        }
+    }
+}
+
+impl Default for HistoryConfig {
+    fn default() -> HistoryConfig {
+        HistoryConfig {
+            epochs: 2400,
+            bytes: 64 << 20,
+            span: minutes(10),
+        }
+    }
+}
+
+impl Default for DemoConfig {
+    fn default() -> DemoConfig {
+        DemoConfig { rate: 100, seed: 1 }
+    }
+}
+
+/// Durations as text: `250ms`, `5s`, `2m`, `1h`, `7d`.
+mod duration_text {
+    use std::time::Duration;
+
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::time::parse_duration;
+
+    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&super::text_of(*duration))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse_duration(&text).ok_or_else(|| {
+            D::Error::custom(format_args!(
+                "'{text}' is no duration: write a whole number and ms, s, m, h or d, as in \"30s\""
+            ))
+        })
+    }
+}
+
+/// The same, where there may be none.
+mod optional_duration_text {
+    use std::time::Duration;
+
+    use serde::{Deserializer, Serializer};
+
+    #[allow(
+        clippy::ref_option,
+        reason = "serde hands over a reference to the field"
+    )]
+    pub fn serialize<S: Serializer>(
+        duration: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match duration {
+            Some(duration) => super::duration_text::serialize(duration, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        super::duration_text::deserialize(deserializer).map(Some)
+    }
+}
+
+/// A duration in the largest unit that says it whole.
+fn text_of(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    let units = [
+        (86_400_000, "d"),
+        (3_600_000, "h"),
+        (60_000, "m"),
+        (1000, "s"),
+    ];
+    let whole = units
+        .into_iter()
+        .find(|(unit, _)| ms > 0 && ms.is_multiple_of(*unit));
+    let (unit, name) = whole.unwrap_or((1, "ms"));
+    format!("{}{name}", ms / unit)
+}
