@@ -21,7 +21,11 @@ fn a_full_disk_refuses_and_later_posts_work() {
     for _ in 0..3 {
         let outcome = post(&log, &["lost", "lost"], Some("k"));
         assert!(is_storage(&outcome, "no space left"), "{outcome:?}");
-        assert_eq!(fixture.segment_len(0), len, "the half-written frame is cut off");
+        assert_eq!(
+            fixture.segment_len(0),
+            len,
+            "the half-written frame is cut off"
+        );
     }
     assert_eq!(log.end("s"), Some(1));
     fixture.disk.full.store(false, Ordering::SeqCst);
@@ -56,12 +60,25 @@ fn a_failed_fsync_acknowledges_nothing_and_leaves_the_segment() {
     let log = fixture.open();
     post(&log, &["one"], None).unwrap();
     fixture.disk.sync_fails.store(true, Ordering::SeqCst);
-    assert!(is_storage(&post(&log, &["lost"], None), "fsync failed: input/output error"));
-    assert!(is_storage(&post(&log, &["lost"], None), "cannot begin a segment"));
-    assert_eq!((log.end("s"), lines(&log)), (Some(1), vec!["one".to_string()]));
+    assert!(is_storage(
+        &post(&log, &["lost"], None),
+        "fsync failed: input/output error"
+    ));
+    assert!(is_storage(
+        &post(&log, &["lost"], None),
+        "cannot begin a segment"
+    ));
+    assert_eq!(
+        (log.end("s"), lines(&log)),
+        (Some(1), vec!["one".to_string()])
+    );
     fixture.disk.sync_fails.store(false, Ordering::SeqCst);
     post(&log, &["two"], None).unwrap();
-    assert_eq!(fixture.segments().len(), 2, "the suspect file gets nothing more");
+    assert_eq!(
+        fixture.segments().len(),
+        2,
+        "the suspect file gets nothing more"
+    );
     assert_eq!(lines(&log), ["one", "two"]);
     drop(log);
     assert_eq!(lines(&fixture.open()), ["one", "two"]);
@@ -76,7 +93,10 @@ fn what_could_not_be_cut_off_is_cut_off_when_opening() {
     fixture.disk.truncate_fails.store(true, Ordering::SeqCst);
     fixture.disk.sync_fails.store(true, Ordering::SeqCst);
     post(&log, &["lost"], Some("k")).unwrap_err();
-    assert!(fixture.segment_len(0) > len, "a whole frame that nobody was told of");
+    assert!(
+        fixture.segment_len(0) > len,
+        "a whole frame that nobody was told of"
+    );
     fixture.disk.sync_fails.store(false, Ordering::SeqCst);
     post(&log, &["two"], Some("k")).unwrap();
     drop(log);
@@ -100,7 +120,10 @@ fn a_crash_between_write_and_fsync_counts_a_keyed_post_once() {
     fixture.disk.sync_fails.store(false, Ordering::SeqCst);
     let log = fixture.open();
     let answer = post(&log, &["two", "bad"], Some("k")).unwrap();
-    assert_eq!((answer.accepted, answer.rejected.len(), answer.position), (1, 1, 3));
+    assert_eq!(
+        (answer.accepted, answer.rejected.len(), answer.position),
+        (1, 1, 3)
+    );
     assert_eq!(lines(&log), ["one", "two", "bad"]);
 }
 
@@ -109,7 +132,9 @@ fn a_group_fails_as_a_whole() {
     let fixture = Fixture::new(LogOptions::default());
     let log = fixture.open();
     let waiting = begin(&log, &["wait"], None);
-    let group: Vec<_> = ["a", "b", "a"].map(|line| begin(&log, &[line], Some("k"))).into();
+    let group: Vec<_> = ["a", "b", "a"]
+        .map(|line| begin(&log, &[line], Some("k")))
+        .into();
     fixture.disk.full.store(true, Ordering::SeqCst);
     fixture.go_on.send(()).unwrap();
     // The first segment is begun before the judge waits, so all four are written, and fail.

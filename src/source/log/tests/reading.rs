@@ -12,14 +12,23 @@ use crate::time::Timestamp;
 use crate::view::{Ingest, IngestError};
 
 fn filled(posts: &[usize]) -> (Fixture, Arc<EmbeddedLog>, Vec<Read>) {
-    let fixture = Fixture::new(LogOptions { segment_bytes: 500, ..LogOptions::default() });
+    let fixture = Fixture::new(LogOptions {
+        segment_bytes: 500,
+        ..LogOptions::default()
+    });
     let log = fixture.open();
     let mut expected = Vec::new();
     for (at, count) in posts.iter().enumerate() {
-        let lines: Vec<String> =
-            (0..*count).map(|n| format!("{at}/{n}{}", "-".repeat(n * 7 % 40))).collect();
+        let lines: Vec<String> = (0..*count)
+            .map(|n| format!("{at}/{n}{}", "-".repeat(n * 7 % 40)))
+            .collect();
         let arrival = 1_000 + i64::try_from(at).unwrap();
-        post(&log, &lines.iter().map(String::as_str).collect::<Vec<_>>(), None).unwrap();
+        post(
+            &log,
+            &lines.iter().map(String::as_str).collect::<Vec<_>>(),
+            None,
+        )
+        .unwrap();
         for line in lines {
             expected.push((expected.len() as u64, line, arrival));
         }
@@ -62,10 +71,23 @@ fn until_in_the_middle_of_a_frame_is_exact_and_reading_goes_on_there() {
 fn positions_not_there_are_told() {
     let (_fixture, log, _) = filled(&[3]);
     let mut source = log.source("s").unwrap();
-    assert_eq!(source.partitions().unwrap(), [Partition { id: 0, first: 0, end: 3 }]);
+    assert_eq!(
+        source.partitions().unwrap(),
+        [Partition {
+            id: 0,
+            first: 0,
+            end: 3
+        }]
+    );
     assert!(source.read(0, 3, 100, None).unwrap().is_none());
-    assert!(matches!(source.read(0, 4, 100, None), Err(SourceError::Gone { end: 3, .. })));
-    assert!(matches!(source.read(1, 0, 100, None), Err(SourceError::Gone { partition: 1, .. })));
+    assert!(matches!(
+        source.read(0, 4, 100, None),
+        Err(SourceError::Gone { end: 3, .. })
+    ));
+    assert!(matches!(
+        source.read(1, 0, 100, None),
+        Err(SourceError::Gone { partition: 1, .. })
+    ));
 }
 
 #[test]
@@ -95,8 +117,16 @@ fn damage_under_a_running_service_is_told_with_file_and_offset() {
     let mut bytes = std::fs::read(path).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(path, bytes).unwrap();
-    let error = log.source("s").unwrap().read(0, 0, 100, None).unwrap_err().to_string();
-    assert!(error.contains("at byte 28") && error.contains("00.log"), "{error}");
+    let error = log
+        .source("s")
+        .unwrap()
+        .read(0, 0, 100, None)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("at byte 28") && error.contains("00.log"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -104,22 +134,37 @@ fn every_line_keeps_one_position_whatever_it_holds() {
     let fixture = Fixture::new(LogOptions::default());
     let log = fixture.open();
     let answer = post(&log, &["a", "", "b\nc", " \r", "bad d"], None).unwrap();
-    assert_eq!((answer.accepted, answer.rejected[0].line, answer.position), (4, 5, 5));
+    assert_eq!(
+        (answer.accepted, answer.rejected[0].line, answer.position),
+        (4, 5, 5)
+    );
     assert_eq!(lines(&log), ["a", "null", "b c", "null", "bad d"]);
 }
 
 #[test]
 fn what_is_beyond_the_bound_is_refused_at_once() {
-    let fixture = Fixture::new(LogOptions { queue_posts: 3, ..LogOptions::default() });
+    let fixture = Fixture::new(LogOptions {
+        queue_posts: 3,
+        ..LogOptions::default()
+    });
     let log = fixture.open();
-    let taken: Vec<_> = ["wait", "a", "b"].map(|line| begin(&log, &[line], None)).into();
+    let taken: Vec<_> = ["wait", "a", "b"]
+        .map(|line| begin(&log, &[line], None))
+        .into();
     let overloaded = Err(IngestError::Overloaded("s".to_string()));
     assert_eq!(post(&log, &["c"], None), overloaded);
     fixture.go_on.send(()).unwrap();
-    assert!(taken.into_iter().all(|posted| posted.recv().unwrap().is_ok()));
+    assert!(
+        taken
+            .into_iter()
+            .all(|posted| posted.recv().unwrap().is_ok())
+    );
     post(&log, &["c"], None).unwrap();
 
-    let fixture = Fixture::new(LogOptions { queue_bytes: 1_000, ..LogOptions::default() });
+    let fixture = Fixture::new(LogOptions {
+        queue_bytes: 1_000,
+        ..LogOptions::default()
+    });
     let log = fixture.open();
     let large = "x".repeat(2_000);
     post(&log, &[&large], None).unwrap();
@@ -136,7 +181,11 @@ fn stopping_answers_what_was_queued_and_refuses_the_rest() {
     let queued: Vec<_> = ["wait", "a"].map(|line| begin(&log, &[line], None)).into();
     fixture.go_on.send(()).unwrap();
     log.stop();
-    assert!(queued.into_iter().all(|posted| posted.recv().unwrap().is_ok()));
+    assert!(
+        queued
+            .into_iter()
+            .all(|posted| posted.recv().unwrap().is_ok())
+    );
     assert_eq!(post(&log, &["b"], None), Err(IngestError::Stopping));
     assert_eq!(log.accepts("s"), Err(IngestError::Stopping));
     assert_eq!(lines(&log), ["wait", "a"]);
@@ -151,7 +200,9 @@ fn names_and_streams_that_are_not_ours_are_refused() {
             judge: Arc::new(|_: &[u8], _| panic!("a decoder's mistake")),
         };
         let mut options = LogOptions::default();
-        options.elsewhere.insert("k".to_string(), "a file".to_string());
+        options
+            .elsewhere
+            .insert("k".to_string(), "a file".to_string());
         let streams: Vec<_> = names.iter().map(def).collect();
         EmbeddedLog::open(dir.path(), &streams, options, Arc::new(|| Timestamp(0)))
     };
@@ -163,11 +214,25 @@ fn names_and_streams_that_are_not_ours_are_refused() {
     let (answer, answered) = mpsc::channel();
     for stream in ["none", "k", "a"] {
         let answer = answer.clone();
-        log.post(stream, request(&["x"], None), Box::new(move |o| answer.send(o).unwrap()));
+        log.post(
+            stream,
+            request(&["x"], None),
+            Box::new(move |o| answer.send(o).unwrap()),
+        );
     }
-    assert_eq!(answered.recv().unwrap(), Err(IngestError::UnknownStream("none".to_string())));
+    assert_eq!(
+        answered.recv().unwrap(),
+        Err(IngestError::UnknownStream("none".to_string()))
+    );
     let elsewhere = IngestError::NotPostable("k".to_string(), "a file".to_string());
     assert_eq!(answered.recv().unwrap(), Err(elsewhere));
-    assert_eq!(answered.recv().unwrap().unwrap().rejected.len(), 1, "a panic rejects the record");
-    assert_eq!((log.end("a"), log.end("b-2_c"), log.end("none")), (Some(1), Some(0), None));
+    assert_eq!(
+        answered.recv().unwrap().unwrap().rejected.len(),
+        1,
+        "a panic rejects the record"
+    );
+    assert_eq!(
+        (log.end("a"), log.end("b-2_c"), log.end("none")),
+        (Some(1), Some(0), None)
+    );
 }

@@ -14,7 +14,10 @@ fn three_posts(fixture: &Fixture) -> (usize, Vec<u8>) {
     let before = fixture.segment_len(0);
     post(&log, &["four", "five"], Some("k4")).unwrap();
     drop(log);
-    (usize::try_from(before).unwrap(), fs::read(&fixture.segments()[0]).unwrap())
+    (
+        usize::try_from(before).unwrap(),
+        fs::read(&fixture.segments()[0]).unwrap(),
+    )
 }
 
 fn damage(result: Result<impl Sized, LogError>) -> (std::path::PathBuf, u64) {
@@ -32,7 +35,11 @@ fn a_last_frame_torn_at_any_length_is_cut_off() {
     for len in start..whole.len() {
         fs::write(path, &whole[..len]).unwrap();
         let log = fixture.open();
-        assert_eq!(lines(&log), ["one", "bad two", "three"], "cut to {len} bytes");
+        assert_eq!(
+            lines(&log),
+            ["one", "bad two", "three"],
+            "cut to {len} bytes"
+        );
         assert_eq!(fixture.segment_len(0), start as u64);
         let again = post(&log, &["four", "five"], Some("k4")).unwrap();
         assert_eq!((again.accepted, again.position), (2, 5));
@@ -50,7 +57,11 @@ fn a_last_frame_of_lost_pages_is_cut_off() {
         bytes[at..].fill(0);
         bytes.extend([0; 5000]);
         fs::write(path, &bytes).unwrap();
-        assert_eq!(lines(&fixture.open()), ["one", "bad two", "three"], "zeros from {at}");
+        assert_eq!(
+            lines(&fixture.open()),
+            ["one", "bad two", "three"],
+            "zeros from {at}"
+        );
     }
 }
 
@@ -66,7 +77,11 @@ fn a_flipped_byte_before_the_last_group_is_damage_not_a_torn_tail() {
         let (file, offset) = damage(fixture.try_open());
         assert_eq!(&file, path);
         assert!(offset as usize <= at, "byte {at} reported at {offset}");
-        assert_eq!(fs::read(path).unwrap(), bytes, "damage is left for inspection");
+        assert_eq!(
+            fs::read(path).unwrap(),
+            bytes,
+            "damage is left for inspection"
+        );
     }
     fs::write(path, &whole).unwrap();
     assert_eq!(lines(&fixture.open()).len(), 5);
@@ -77,7 +92,12 @@ fn damage_in_an_older_segment_names_file_and_offset() {
     let fixture = Fixture::with_small_segments();
     let log = fixture.open();
     for n in 0..12 {
-        post(&log, &[&format!("record {n}"), "and more"], Some(&format!("k{n}"))).unwrap();
+        post(
+            &log,
+            &[&format!("record {n}"), "and more"],
+            Some(&format!("k{n}")),
+        )
+        .unwrap();
     }
     drop(log);
     let paths = fixture.segments();
@@ -89,7 +109,10 @@ fn damage_in_an_older_segment_names_file_and_offset() {
         bytes[at] ^= 1;
         fs::write(path, &bytes).unwrap();
         let error = fixture.try_open().err().unwrap();
-        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+        assert!(
+            error.to_string().contains(path.to_str().unwrap()),
+            "{error}"
+        );
         let (_, offset) = damage(Err::<(), _>(error));
         assert!(offset as usize <= at, "byte {at} reported at {offset}");
     }
@@ -98,7 +121,11 @@ fn damage_in_an_older_segment_names_file_and_offset() {
     fs::write(path, &whole).unwrap();
     assert_eq!(lines(&fixture.open()).len(), 24);
     fs::remove_file(path).unwrap();
-    assert_eq!(damage(fixture.try_open()).0, paths[3], "the gap shows at the segment after it");
+    assert_eq!(
+        damage(fixture.try_open()).0,
+        paths[3],
+        "the gap shows at the segment after it"
+    );
 }
 
 #[test]
@@ -106,13 +133,22 @@ fn a_segment_whose_header_was_never_durable_is_removed() {
     let fixture = Fixture::with_small_segments();
     let log = fixture.open();
     for n in 0..6 {
-        post(&log, &[&format!("record {n}")], Some("a key that makes the frame larger")).ok();
+        post(
+            &log,
+            &[&format!("record {n}")],
+            Some("a key that makes the frame larger"),
+        )
+        .ok();
         post(&log, &[&format!("record {n} more")], None).unwrap();
     }
     let expected = lines(&log);
     drop(log);
     for torn in [&b""[..], b"WCLOG", &[0; 28]] {
-        let path = fixture.dir.path().join("s").join(format!("{:020}.log", expected.len()));
+        let path = fixture
+            .dir
+            .path()
+            .join("s")
+            .join(format!("{:020}.log", expected.len()));
         File::create(&path).unwrap().write_all(torn).unwrap();
         assert_eq!(lines(&fixture.open()), expected);
         assert!(!path.exists());

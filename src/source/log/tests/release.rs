@@ -7,7 +7,10 @@ use crate::time::millis;
 
 /// Ten posts, each in a segment of its own, `ms` apart.
 fn ten_segments(options: LogOptions, ms: i64, key: bool) -> (Fixture, std::sync::Arc<EmbeddedLog>) {
-    let fixture = Fixture::new(LogOptions { segment_bytes: 50, ..options });
+    let fixture = Fixture::new(LogOptions {
+        segment_bytes: 50,
+        ..options
+    });
     let log = fixture.open();
     for n in 0..10 {
         let text = format!("record {n}");
@@ -26,7 +29,12 @@ fn release(log: &EmbeddedLog, position: u64) {
 
 fn options(retain_ms: u64, keys_ms: u64, min_keys: usize) -> LogOptions {
     let (retain, keep_keys_for) = (millis(retain_ms), millis(keys_ms));
-    LogOptions { retain, keep_keys_for, min_keys, ..LogOptions::default() }
+    LogOptions {
+        retain,
+        keep_keys_for,
+        min_keys,
+        ..LogOptions::default()
+    }
 }
 
 #[test]
@@ -36,11 +44,18 @@ fn only_whole_segments_before_the_position_go() {
     assert_eq!(fixture.segments().len(), 6);
     let mut source = log.source("s").unwrap();
     assert_eq!(source.partitions().unwrap()[0].first, 4);
-    assert!(matches!(source.read(0, 3, 9, None), Err(SourceError::Gone { first: 4, .. })));
+    assert!(matches!(
+        source.read(0, 3, 9, None),
+        Err(SourceError::Gone { first: 4, .. })
+    ));
     release(&log, 2);
     assert_eq!(fixture.segments().len(), 6);
     release(&log, 1_000);
-    assert_eq!(fixture.segments().len(), 1, "the newest stays, it carries the position");
+    assert_eq!(
+        fixture.segments().len(),
+        1,
+        "the newest stays, it carries the position"
+    );
     drop(log);
     let log = fixture.open();
     assert_eq!(lines(&log), ["record 9"]);
@@ -62,7 +77,12 @@ fn what_holds_a_remembered_key_stays() {
     let (fixture, log) = ten_segments(options(0, 0, 3), 1, true);
     release(&log, 10);
     assert_eq!(fixture.segments().len(), 3, "the newest three keys");
-    assert_eq!(post(&log, &["record 7"], Some("record 7")).unwrap().position, 8);
+    assert_eq!(
+        post(&log, &["record 7"], Some("record 7"))
+            .unwrap()
+            .position,
+        8
+    );
     let (fixture, log) = ten_segments(options(0, 50, 0), 10, true);
     release(&log, 10);
     assert_eq!(fixture.segments().len(), 4, "the keys of the last 50 ms");

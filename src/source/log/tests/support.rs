@@ -32,17 +32,27 @@ struct FailingFile(Box<dyn DiskFile>, Arc<FailingDisk>);
 pub struct Shared(pub Arc<FailingDisk>);
 
 fn fail_if(flag: &AtomicBool, text: &str) -> io::Result<()> {
-    if flag.load(Ordering::SeqCst) { Err(io::Error::other(text)) } else { Ok(()) }
+    if flag.load(Ordering::SeqCst) {
+        Err(io::Error::other(text))
+    } else {
+        Ok(())
+    }
 }
 
 impl Disk for Shared {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         fail_if(&self.0.full, "no space left")?;
-        Ok(Box::new(FailingFile(OsDisk.create(path)?, Arc::clone(&self.0))))
+        Ok(Box::new(FailingFile(
+            OsDisk.create(path)?,
+            Arc::clone(&self.0),
+        )))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(FailingFile(OsDisk.open(path)?, Arc::clone(&self.0))))
+        Ok(Box::new(FailingFile(
+            OsDisk.open(path)?,
+            Arc::clone(&self.0),
+        )))
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
@@ -100,7 +110,10 @@ impl Fixture {
 
     /// Small segments: a new one with nearly every post.
     pub fn with_small_segments() -> Fixture {
-        Fixture::new(LogOptions { segment_bytes: 200, ..LogOptions::default() })
+        Fixture::new(LogOptions {
+            segment_bytes: 200,
+            ..LogOptions::default()
+        })
     }
 
     pub fn try_open(&self) -> Result<Arc<EmbeddedLog>, LogError> {
@@ -109,9 +122,16 @@ impl Fixture {
             if line == b"wait" {
                 gate.lock().unwrap().recv().unwrap();
             }
-            if line.starts_with(b"bad") { Err("bad".to_string()) } else { Ok(()) }
+            if line.starts_with(b"bad") {
+                Err("bad".to_string())
+            } else {
+                Ok(())
+            }
         };
-        let streams = [StreamDef { name: "s".to_string(), judge: Arc::new(judge) }];
+        let streams = [StreamDef {
+            name: "s".to_string(),
+            judge: Arc::new(judge),
+        }];
         let now = Arc::clone(&self.now);
         let clock: Clock = Arc::new(move || Timestamp(now.load(Ordering::SeqCst)));
         let disk = Arc::new(Shared(Arc::clone(&self.disk)));
@@ -138,7 +158,11 @@ impl Fixture {
     }
 
     pub fn segment_len(&self, at: usize) -> u64 {
-        File::open(&self.segments()[at]).unwrap().metadata().unwrap().len()
+        File::open(&self.segments()[at])
+            .unwrap()
+            .metadata()
+            .unwrap()
+            .len()
     }
 }
 
@@ -167,7 +191,12 @@ pub fn post(log: &EmbeddedLog, lines: &[&str], key: Option<&str>) -> Outcome {
 pub type Read = (u64, String, i64);
 
 /// Reads `from..until` in chunks of at most `max_bytes`, checking what each chunk says of itself.
-pub fn read(source: &mut impl Source, from: u64, max_bytes: usize, until: Option<u64>) -> Vec<Read> {
+pub fn read(
+    source: &mut impl Source,
+    from: u64,
+    max_bytes: usize,
+    until: Option<u64>,
+) -> Vec<Read> {
     let (mut at, mut all) = (from, Vec::new());
     while let Some(chunk) = source.read(0, at, max_bytes, until).unwrap() {
         assert_eq!((chunk.partition, chunk.start), (0, at));
@@ -194,5 +223,8 @@ pub fn read(source: &mut impl Source, from: u64, max_bytes: usize, until: Option
 pub fn lines(log: &EmbeddedLog) -> Vec<String> {
     let mut source = log.source("s").unwrap();
     let first = source.partitions().unwrap()[0].first;
-    read(&mut source, first, 1 << 20, None).into_iter().map(|(_, line, _)| line).collect()
+    read(&mut source, first, 1 << 20, None)
+        .into_iter()
+        .map(|(_, line, _)| line)
+        .collect()
 }
