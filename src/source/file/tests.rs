@@ -220,7 +220,7 @@ fn headers_that_cannot_be_read_are_told() {
     for (bytes, reason) in [
         (&b"a,b\r1,2\r3,4"[..], "carriage returns alone"),
         (b"a,\xFF\n", "header cannot be read"),
-        (&[b'x'; (1 << 20) + 1], "no header within"),
+        (&vec![b'x'; (1 << 20) + 1], "no header within"),
     ] {
         let path = files.write("f.csv", bytes);
         let error = open(&path, FileOptions::default())

@@ -14,6 +14,7 @@ mod keys;
 mod queue;
 mod reader;
 mod recover;
+mod retain;
 mod scan;
 mod segment;
 mod stream;

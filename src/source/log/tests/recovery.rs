@@ -76,7 +76,7 @@ fn a_flipped_byte_before_the_last_group_is_damage_not_a_torn_tail() {
         fs::write(path, &bytes).unwrap();
         let (file, offset) = damage(fixture.try_open());
         assert_eq!(&file, path);
-        assert!(offset as usize <= at, "byte {at} reported at {offset}");
+        assert!(offset <= at as u64, "byte {at} reported at {offset}");
         assert_eq!(
             fs::read(path).unwrap(),
             bytes,
@@ -114,7 +114,7 @@ fn damage_in_an_older_segment_names_file_and_offset() {
             "{error}"
         );
         let (_, offset) = damage(Err::<(), _>(error));
-        assert!(offset as usize <= at, "byte {at} reported at {offset}");
+        assert!(offset <= at as u64, "byte {at} reported at {offset}");
     }
     fs::write(path, &whole[..whole.len() - 3]).unwrap();
     damage(fixture.try_open());

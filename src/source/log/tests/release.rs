@@ -4,6 +4,7 @@ use super::support::{Fixture, lines, post};
 use crate::source::log::{EmbeddedLog, LogOptions};
 use crate::source::{Source, SourceError};
 use crate::time::millis;
+use crate::view::IngestError;
 
 /// Ten posts, each in a segment of its own, `ms` apart.
 fn ten_segments(options: LogOptions, ms: i64, key: bool) -> (Fixture, std::sync::Arc<EmbeddedLog>) {
@@ -74,15 +75,9 @@ fn what_is_young_stays() {
 
 #[test]
 fn what_holds_a_remembered_key_stays() {
-    let (fixture, log) = ten_segments(options(0, 0, 3), 1, true);
-    release(&log, 10);
+    let (fixture, log) = ten_segments(options(0, 0, 3), 0, true);
+    release(&log, 9);
     assert_eq!(fixture.segments().len(), 3, "the newest three keys");
-    assert_eq!(
-        post(&log, &["record 7"], Some("record 7"))
-            .unwrap()
-            .position,
-        8
-    );
     let (fixture, log) = ten_segments(options(0, 50, 0), 10, true);
     release(&log, 10);
     assert_eq!(fixture.segments().len(), 4, "the keys of the last 50 ms");
@@ -97,4 +92,48 @@ fn a_reader_in_a_deleted_segment_is_not_disturbed() {
     release(&log, 9);
     assert_eq!(fixture.segments().len(), 1);
     assert_eq!(source.read(0, 9, 100, None).unwrap().unwrap().end, 10);
+}
+
+#[test]
+fn an_old_key_among_the_newest_is_carried_over() {
+    let (fixture, log) = ten_segments(options(0, 10, 4), 1, true);
+    let first = |n: usize| {
+        post(
+            &log,
+            &[&format!("record {n}")],
+            Some(&format!("record {n}")),
+        )
+    };
+    for n in 10..30 {
+        post(&log, &[&format!("unkeyed {n}")], None).unwrap();
+    }
+    fixture.advance(100);
+    release(&log, 25);
+    release(&log, 25);
+    assert_eq!(log.source("s").unwrap().partitions().unwrap()[0].first, 25);
+    for n in 6..10 {
+        assert_eq!(first(n).unwrap().position, n as u64 + 1);
+    }
+    drop(log);
+    let log = fixture.open();
+    assert_eq!(
+        lines(&log),
+        [25, 26, 27, 28, 29].map(|n| format!("unkeyed {n}"))
+    );
+    for n in [9, 6] {
+        let text = format!("record {n}");
+        let answer = post(&log, &[&text], Some(&text)).unwrap();
+        assert_eq!((answer.accepted, answer.position), (1, n + 1));
+    }
+    assert_eq!(
+        post(&log, &["x"], Some("record 8")),
+        Err(IngestError::KeyReused("record 8".into()))
+    );
+    assert_eq!(
+        post(&log, &["record 5"], Some("record 5"))
+            .unwrap()
+            .position,
+        31,
+        "forgotten"
+    );
 }
