@@ -1,8 +1,8 @@
 //! Reads files by byte offset, a bounded chunk of whole records at a time.
 //!
-//! Chunks end where a record ends. A last line without a line break is a record, unless the file is
-//! followed: then it waits for its line break. A CSV header is no record: a read of the file's start
-//! gives a chunk that starts behind it (so does a byte order mark).
+//! Chunks end where a record ends. A last line without a line break is a record, unless the file
+//! is followed: then it waits for its line break. A CSV header and a byte order mark are no
+//! records: a read of the file's start gives a chunk that starts behind them.
 //!
 //! A record larger than `max_record` is not held in memory: its first bytes are given as one
 //! record, spoiled at the end so that no decoder takes the part for the whole, and the position

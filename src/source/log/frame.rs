@@ -70,7 +70,7 @@ pub(super) struct Frame<'a> {
     pub lines: &'a [u8],
 }
 
-/// Appends the frame to `out`; `None`, and nothing appended, where it is larger than a frame may be.
+/// Appends the frame to `out`; `None`, and nothing appended, where it is larger than frames may be.
 pub(super) fn encode(frame: &NewFrame<'_>, out: &mut Vec<u8>) -> Option<()> {
     let start = out.len();
     let lines_len: usize = frame.lines.iter().map(|line| line.len() + 1).sum();

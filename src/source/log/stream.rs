@@ -1,4 +1,4 @@
-//! The writer of one stream: gathers posts into a group, makes the group durable in one go, answers.
+//! The writer of one stream: gathers posts into a group and makes the group durable in one go.
 //!
 //! Only the appender thread touches it. A group that fails leaves nothing: its posts are answered
 //! with the failure, its bytes are cut off or left behind in a segment that is closed before them.
