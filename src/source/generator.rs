@@ -67,7 +67,7 @@ impl Generator {
                     clock,
                     stop: flag,
                 }
-                .run()
+                .run();
             })?;
         Ok(Generator {
             stop,

@@ -8,8 +8,6 @@ use crate::time::Timestamp;
 pub mod file;
 pub mod generator;
 pub mod log;
-mod opened;
-mod split;
 mod visits;
 
 /// The wall clock, handed in by `main`: milliseconds since the Unix epoch.

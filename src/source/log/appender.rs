@@ -1,4 +1,4 @@
-//! The appender thread: takes what waits, writes it stream by stream, fsyncs once per stream, answers.
+//! The appender thread: takes what waits, writes it stream by stream with one fsync each, answers.
 
 use std::sync::Arc;
 

@@ -149,7 +149,7 @@ fn missing(offset: u64) -> Problem {
     Problem::Damaged(offset, "it holds fewer records than were acknowledged")
 }
 
-/// How many lines at the start of `bytes`, at most `count` of at most `room` bytes, and their bytes.
+/// How many lines at the start of `bytes`, at most `count` within `room` bytes, and their bytes.
 fn lines(bytes: &[u8], count: u64, room: usize) -> (u64, usize) {
     let (mut found, mut len) = (0, 0);
     for end in memchr::memchr_iter(b'\n', bytes) {

@@ -54,6 +54,9 @@ impl EmbeddedLog {
         let mut locks = Vec::new();
         for (number, def) in streams.iter().enumerate() {
             check_name(&def.name)?;
+            if by_name.contains_key(&def.name) {
+                return Err(LogError::Twice(def.name.clone()));
+            }
             let stream_dir = dir.join(&def.name);
             fs::create_dir_all(&stream_dir)
                 .map_err(|cause| LogError::io("make the directory", &stream_dir, cause))?;

@@ -10,15 +10,15 @@
 //! 20  8  arrival in ms
 //! 28  8  synced: this file was durable up to this offset when the frame was written
 //! 36  4  length of the idempotency key; all ones when there is none
-//! 40  4  how many lines were rejected
-//! 44  4  length of the rejected list, which names the first ones
-//! 48  4  crc32 of the body
-//! 52  4  crc32 of the 52 bytes before
-//! 56     body: digest (32, only with a key), key, rejected list, lines each ended by '\n'
+//! 40  4  length of the stored answer
+//! 44  4  crc32 of the body
+//! 48  4  crc32 of the 48 bytes before
+//! 52     body: lines, each ended by '\n'; with a key before them: digest (32), key, answer
 //! ```
 //!
-//! A rejected entry is line (4), length of the reason (4), reason. The rest of the stored answer
-//! follows from positions and counts.
+//! The answer is position (8), accepted (8), and per rejected line its number (8), the length of
+//! the reason (4) and the reason. A frame without lines carries a key over from a segment that is
+//! about to be deleted.
 
 use crate::time::Timestamp;
 use crate::view::{LineVerdict, PostAnswer};
@@ -26,7 +26,7 @@ use crate::view::{LineVerdict, PostAnswer};
 /// What every frame begins with.
 pub(super) const MARKER: [u8; 4] = *b"WCF\x01";
 /// Length of the part before the body.
-pub(super) const HEADER_LEN: usize = 56;
+pub(super) const HEADER_LEN: usize = 52;
 /// The largest body written or believed.
 pub(super) const MAX_BODY: usize = 1 << 30;
 const NO_KEY: u32 = u32::MAX;
@@ -37,11 +37,15 @@ pub(super) struct NewFrame<'a> {
     pub first: u64,
     pub arrival: Timestamp,
     pub synced: u64,
-    pub key: Option<(&'a str, &'a [u8; 32])>,
-    /// How many lines were rejected; `listed` names the first ones.
-    pub rejected: u32,
-    pub listed: &'a [LineVerdict],
+    pub keyed: Option<Keyed<'a>>,
     pub lines: &'a [Vec<u8>],
+}
+
+/// What makes a post repeatable.
+pub(super) struct Keyed<'a> {
+    pub key: &'a [u8],
+    pub digest: &'a [u8],
+    pub answer: &'a PostAnswer,
 }
 
 /// The fixed part of a frame.
@@ -53,8 +57,7 @@ pub(super) struct Header {
     pub arrival: Timestamp,
     pub synced: u64,
     key_len: Option<usize>,
-    rejected: u32,
-    listed_len: usize,
+    answer_len: usize,
     body_crc: u32,
 }
 
@@ -63,11 +66,11 @@ pub(super) struct Header {
 pub(super) struct Frame<'a> {
     pub header: Header,
     pub key: Option<(&'a [u8], &'a [u8])>,
-    listed: &'a [u8],
+    answer: &'a [u8],
     pub lines: &'a [u8],
 }
 
-/// Appends the frame to `out`; `None`, and nothing appended, where it is larger than a frame may be.
+/// Appends the frame to `out`; `None`, and nothing appended, where it is larger than frames may be.
 pub(super) fn encode(frame: &NewFrame<'_>, out: &mut Vec<u8>) -> Option<()> {
     let start = out.len();
     let lines_len: usize = frame.lines.iter().map(|line| line.len() + 1).sum();
@@ -76,24 +79,20 @@ pub(super) fn encode(frame: &NewFrame<'_>, out: &mut Vec<u8>) -> Option<()> {
     }
     out.resize(start + HEADER_LEN, 0);
     let body = out.len();
-    let mut key_len = NO_KEY;
-    if let Some((key, digest)) = frame.key {
+    let (mut key_len, mut answer_len) = (NO_KEY, 0);
+    if let Some(Keyed {
+        key,
+        digest,
+        answer,
+    }) = &frame.keyed
+    {
         out.extend_from_slice(digest);
-        out.extend_from_slice(key.as_bytes());
+        out.extend_from_slice(key);
         key_len = u32::try_from(key.len()).unwrap_or(NO_KEY);
+        let start = out.len();
+        encode_answer(answer, out);
+        answer_len = out.len() - start;
     }
-    let list = out.len();
-    for verdict in frame.listed {
-        out.extend_from_slice(
-            &u32::try_from(verdict.line)
-                .unwrap_or(u32::MAX)
-                .to_le_bytes(),
-        );
-        let len = u32::try_from(verdict.reason.len()).unwrap_or(u32::MAX);
-        out.extend_from_slice(&len.to_le_bytes());
-        out.extend_from_slice(verdict.reason.as_bytes());
-    }
-    let listed_len = out.len() - list;
     out.reserve(lines_len);
     for line in frame.lines {
         out.extend_from_slice(line);
@@ -114,12 +113,22 @@ pub(super) fn encode(frame: &NewFrame<'_>, out: &mut Vec<u8>) -> Option<()> {
     header[20..28].copy_from_slice(&frame.arrival.0.to_le_bytes());
     header[28..36].copy_from_slice(&frame.synced.to_le_bytes());
     header[36..40].copy_from_slice(&key_len.to_le_bytes());
-    header[40..44].copy_from_slice(&frame.rejected.to_le_bytes());
-    header[44..48].copy_from_slice(&number(listed_len));
+    header[40..44].copy_from_slice(&number(answer_len));
+    header[44..48].copy_from_slice(&crc.to_le_bytes());
+    let crc = crc32fast::hash(&header[..48]);
     header[48..52].copy_from_slice(&crc.to_le_bytes());
-    let crc = crc32fast::hash(&header[..52]);
-    header[52..56].copy_from_slice(&crc.to_le_bytes());
     Some(())
+}
+
+fn encode_answer(answer: &PostAnswer, out: &mut Vec<u8>) {
+    out.extend_from_slice(&answer.position.to_le_bytes());
+    out.extend_from_slice(&answer.accepted.to_le_bytes());
+    for LineVerdict { line, reason } in &answer.rejected {
+        out.extend_from_slice(&line.to_le_bytes());
+        let len = u32::try_from(reason.len()).unwrap_or(u32::MAX);
+        out.extend_from_slice(&len.to_le_bytes());
+        out.extend_from_slice(reason.as_bytes());
+    }
 }
 
 impl Header {
@@ -143,7 +152,7 @@ impl Header {
                     .expect("eight bytes of a header"),
             )
         };
-        if crc32fast::hash(&bytes[..52]) != u32_at(52) {
+        if crc32fast::hash(&bytes[..48]) != u32_at(48) {
             return Err("the checksum of the frame's header does not match");
         }
         let header = Header {
@@ -155,11 +164,10 @@ impl Header {
             key_len: Some(u32_at(36))
                 .filter(|n| *n != NO_KEY)
                 .map(|n| n as usize),
-            rejected: u32_at(40),
-            listed_len: u32_at(44) as usize,
-            body_crc: u32_at(48),
+            answer_len: u32_at(40) as usize,
+            body_crc: u32_at(44),
         };
-        let parts = header.key_len.map_or(0, |n| n + DIGEST_LEN) + header.listed_len;
+        let parts = header.key_len.map_or(0, |n| n + DIGEST_LEN) + header.answer_len;
         if header.body_len > MAX_BODY || parts > header.body_len {
             return Err("the lengths in the frame's header contradict each other");
         }
@@ -195,34 +203,35 @@ impl<'a> Frame<'a> {
             }
             None => (None, body),
         };
-        let (listed, lines) = rest.split_at(header.listed_len);
+        let (answer, lines) = rest.split_at(header.answer_len);
         Ok(Frame {
             header,
             key,
-            listed,
+            answer,
             lines,
         })
     }
 
-    /// The answer the post was given; `None` where the rejected list is no list.
+    /// The answer the post was given; `None` where there is none, or bytes that are none.
     pub fn answer(&self) -> Option<PostAnswer> {
+        let (position, rest) = self.answer.split_first_chunk::<8>()?;
+        let (accepted, mut rest) = rest.split_first_chunk::<8>()?;
         let mut rejected = Vec::new();
-        let mut rest = self.listed;
         while !rest.is_empty() {
-            let (line, tail) = rest.split_first_chunk::<4>()?;
+            let (line, tail) = rest.split_first_chunk::<8>()?;
             let (len, tail) = tail.split_first_chunk::<4>()?;
             let (reason, tail) = tail.split_at_checked(u32::from_le_bytes(*len) as usize)?;
             rejected.push(LineVerdict {
-                line: u64::from(u32::from_le_bytes(*line)),
+                line: u64::from_le_bytes(*line),
                 reason: String::from_utf8_lossy(reason).into_owned(),
             });
             rest = tail;
         }
-        let accepted = self.header.count.checked_sub(self.header.rejected)?;
+        let (position, accepted) = (u64::from_le_bytes(*position), u64::from_le_bytes(*accepted));
         Some(PostAnswer {
-            accepted: accepted.into(),
+            accepted,
             rejected,
-            position: self.header.end(),
+            position,
         })
     }
 }
@@ -231,30 +240,45 @@ impl<'a> Frame<'a> {
 mod tests {
     use super::*;
 
-    fn sample(key: Option<(&str, &[u8; 32])>) -> Vec<u8> {
-        let listed = [LineVerdict {
+    fn answer() -> PostAnswer {
+        let rejected = vec![LineVerdict {
             line: 2,
             reason: "no time".into(),
         }];
+        PostAnswer {
+            accepted: 2,
+            rejected,
+            position: 10,
+        }
+    }
+
+    fn sample(key: Option<&[u8]>) -> Vec<u8> {
+        let answer = answer();
         let lines = [b"{}".to_vec(), b"x".to_vec(), b"{\"a\":1}".to_vec()];
-        let mut out = Vec::new();
-        let frame = NewFrame {
-            first: 7,
-            arrival: Timestamp(-5),
-            synced: 28,
+        let keyed = key.map(|key| Keyed {
             key,
-            rejected: 1,
-            listed: &listed,
-            lines: &lines,
-        };
-        encode(&frame, &mut out).unwrap();
+            digest: &[9; 32],
+            answer: &answer,
+        });
+        let (first, arrival, synced) = (7, Timestamp(-5), 28);
+        let mut out = Vec::new();
+        encode(
+            &NewFrame {
+                first,
+                arrival,
+                synced,
+                keyed,
+                lines: &lines,
+            },
+            &mut out,
+        )
+        .unwrap();
         out
     }
 
     #[test]
     fn what_was_encoded_is_parsed() {
-        let digest = [9; 32];
-        for key in [None, Some(("", &digest)), Some(("k1", &digest))] {
+        for key in [None, Some(&b""[..]), Some(b"k1")] {
             let bytes = sample(key);
             let header = Header::parse(&bytes).unwrap();
             assert_eq!(header.frame_len(), bytes.len());
@@ -264,19 +288,14 @@ mod tests {
             );
             let frame = Frame::parse(header, &bytes, false).unwrap();
             assert_eq!(frame.lines, b"{}\nx\n{\"a\":1}\n");
-            assert_eq!(
-                frame.key,
-                key.map(|(key, digest)| (key.as_bytes(), &digest[..]))
-            );
-            let answer = frame.answer().unwrap();
-            assert_eq!((answer.accepted, answer.position), (2, 10));
-            assert_eq!(answer.rejected[0].reason, "no time");
+            assert_eq!(frame.key, key.map(|key| (key, &[9; 32][..])));
+            assert_eq!(frame.answer(), key.map(|_| answer()));
         }
     }
 
     #[test]
     fn every_flipped_bit_and_every_cut_is_noticed() {
-        let whole = sample(Some(("key", &[1; 32])));
+        let whole = sample(Some(b"key"));
         let read = |bytes: &[u8]| {
             Header::parse(bytes).and_then(|h| Frame::parse(h, bytes, false).map(|_| ()))
         };

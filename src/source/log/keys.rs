@@ -19,11 +19,21 @@ pub(super) struct Place {
     pub offset: u64,
 }
 
+/// A key remembered, with its arrival.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Remembered {
+    pub arrival: Timestamp,
+    pub key: Fingerprint,
+    pub place: Place,
+}
+
 /// The keys remembered, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     places: BTreeMap<Fingerprint, Place>,
-    order: VecDeque<(Timestamp, Fingerprint, Place)>,
+    order: VecDeque<Remembered>,
+    /// How many keys lie in each segment.
+    per_segment: BTreeMap<u64, usize>,
 }
 
 /// The fingerprint of a key.
@@ -42,38 +52,101 @@ impl Keys {
     }
 
     /// Remembers the newest key.
-    pub fn push(&mut self, arrival: Timestamp, key: Fingerprint, place: Place) {
-        self.places.insert(key, place);
-        self.order.push_back((arrival, key, place));
+    pub fn push(&mut self, remembered: Remembered) {
+        self.places.insert(remembered.key, remembered.place);
+        self.order.push_back(remembered);
+        *self
+            .per_segment
+            .entry(remembered.place.segment)
+            .or_default() += 1;
     }
 
     /// Forgets what is neither young enough nor among the newest.
     pub fn expire(&mut self, now: Timestamp, options: &LogOptions) {
         while self.order.len() > options.min_keys {
-            let Some((arrival, key, place)) = self.order.front().copied() else {
+            let old = self
+                .order
+                .front()
+                .filter(|oldest| is_old(oldest, now, options));
+            let Some(Remembered { key, place, .. }) = old.copied() else {
                 break;
             };
-            if arrival.plus(options.keep_keys_for) > now {
-                break;
-            }
             self.order.pop_front();
-            // A key used again after it was forgotten has a younger place.
-            if self.places.get(&key) == Some(&place) {
-                self.places.remove(&key);
-            }
+            self.places.remove(&key);
+            self.leave(place);
         }
+    }
+
+    /// Puts keys in order that were pushed as a scan found them: of those found twice, because one
+    /// was carried over or used again, the one found last counts.
+    pub fn settle(&mut self) {
+        self.order
+            .retain(|found| self.places.get(&found.key) == Some(&found.place));
+        self.order
+            .make_contiguous()
+            .sort_by_key(|found| found.arrival);
+        self.per_segment.clear();
+        for found in &self.order {
+            *self.per_segment.entry(found.place.segment).or_default() += 1;
+        }
+    }
+
+    /// The keys, with their number in `carried`, that are remembered for being among the newest
+    /// only, oldest first.
+    pub fn old(
+        &self,
+        now: Timestamp,
+        options: &LogOptions,
+    ) -> impl Iterator<Item = (usize, Remembered)> {
+        let old = move |(_, found): &(usize, Remembered)| is_old(found, now, options);
+        self.order.iter().copied().enumerate().take_while(old)
+    }
+
+    /// Takes note that a key lies elsewhere now.
+    pub fn carried(&mut self, number: usize, place: Place) {
+        let Some(found) = self.order.get_mut(number) else {
+            return;
+        };
+        let from = std::mem::replace(&mut found.place, place);
+        self.places.insert(found.key, place);
+        *self.per_segment.entry(place.segment).or_default() += 1;
+        self.leave(from);
     }
 
     /// The oldest segment that a remembered key lies in.
     pub fn oldest_segment(&self) -> Option<u64> {
-        self.order.front().map(|(_, _, place)| place.segment)
+        self.per_segment.keys().next().copied()
     }
+
+    fn leave(&mut self, place: Place) {
+        if let Some(count) = self.per_segment.get_mut(&place.segment) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_segment.remove(&place.segment);
+            }
+        }
+    }
+}
+
+fn is_old(found: &Remembered, now: Timestamp, options: &LogOptions) -> bool {
+    found.arrival.plus(options.keep_keys_for) <= now
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::time::millis;
+
+    fn at(arrival: i64, key: Fingerprint, segment: u64) -> Remembered {
+        Remembered {
+            arrival: Timestamp(arrival),
+            key,
+            place: Place {
+                segment,
+                offset: 28,
+            },
+        }
+    }
 
     #[test]
     fn old_keys_go_but_the_newest_stay() {
@@ -83,45 +156,52 @@ mod tests {
             ..LogOptions::default()
         };
         let mut keys = Keys::default();
-        for n in 0..5_u64 {
-            let key = fingerprint(&n.to_le_bytes());
-            keys.push(
-                Timestamp(n.cast_signed()),
-                key,
-                Place {
-                    segment: n,
-                    offset: 28,
-                },
-            );
+        for n in 0..5_u8 {
+            keys.push(at(n.into(), n.into(), n.into()));
         }
         keys.expire(Timestamp(101), &options);
         assert_eq!((keys.len(), keys.oldest_segment()), (3, Some(2)));
         keys.expire(Timestamp(10_000), &options);
         assert_eq!((keys.len(), keys.oldest_segment()), (2, Some(3)));
-        assert_eq!(keys.find(fingerprint(&0_u64.to_le_bytes())), None);
+        assert_eq!((keys.find(2), keys.find(3).is_some()), (None, true));
     }
 
     #[test]
-    fn a_key_used_again_is_found_at_its_younger_place() {
+    fn keys_found_twice_or_out_of_order_are_settled() {
         let options = LogOptions {
-            keep_keys_for: millis(1),
+            keep_keys_for: millis(10),
             min_keys: 1,
             ..LogOptions::default()
         };
         let mut keys = Keys::default();
-        let (old, new) = (
+        for found in [
+            at(0, 1, 0),
+            at(5, 2, 0),
+            at(50, 3, 1),
+            at(0, 1, 2),
+            at(60, 2, 2),
+        ] {
+            keys.push(found);
+        }
+        keys.settle();
+        assert_eq!((keys.len(), keys.oldest_segment()), (3, Some(1)));
+        let old: Vec<_> = keys
+            .old(Timestamp(65), &options)
+            .map(|(n, found)| (n, found.key))
+            .collect();
+        assert_eq!(old, [(0, 1), (1, 3)]);
+        keys.carried(
+            1,
             Place {
-                segment: 0,
-                offset: 28,
-            },
-            Place {
-                segment: 9,
-                offset: 28,
+                segment: 3,
+                offset: 99,
             },
         );
-        keys.push(Timestamp(0), 7, old);
-        keys.push(Timestamp(50), 7, new);
-        keys.expire(Timestamp(60), &options);
-        assert_eq!(keys.find(7), Some(new));
+        assert_eq!(
+            (keys.oldest_segment(), keys.find(3).unwrap().segment),
+            (Some(2), 3)
+        );
+        keys.expire(Timestamp(65), &options);
+        assert_eq!((keys.len(), keys.find(2).unwrap().segment), (1, 2));
     }
 }

@@ -14,6 +14,7 @@ mod keys;
 mod queue;
 mod reader;
 mod recover;
+mod retain;
 mod scan;
 mod segment;
 mod stream;
@@ -32,8 +33,9 @@ pub use reader::LogSource;
 
 use crate::time::{Timestamp, hours};
 
-/// Decides whether one line is a record of its stream, given when it arrived; the error is the
-/// reason. It must be deterministic: the dataflow asks it again with the recorded arrival.
+/// Decides whether one line, without its line break, is a record of its stream, given when it
+/// arrived; the error is the reason. It must be deterministic: the dataflow asks it again with the
+/// recorded arrival.
 pub type Judge = Arc<dyn Fn(&[u8], Timestamp) -> Result<(), String> + Send + Sync>;
 
 /// A stream that takes posts.

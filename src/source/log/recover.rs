@@ -1,4 +1,4 @@
-//! Opens one stream's directory: finds its segments, checks every frame, cuts off what a crash left.
+//! Opens one stream's directory: checks every frame of it, cuts off what a crash left unfinished.
 //!
 //! What was acknowledged must be there: anything wrong in it is an error naming file and offset.
 //! What was not acknowledged may be there or not. The two are told apart by what later writes
@@ -11,7 +11,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::disk::{Disk, DiskFile};
-use super::keys::{Keys, Place, fingerprint};
+use super::keys::{Keys, Place, Remembered, fingerprint};
 use super::scan::{Found, Frames};
 use super::segment::{SEGMENT_HEADER_LEN, Segment, SegmentHeader, position_in_name};
 use super::{LogError, LogOptions};
@@ -54,8 +54,9 @@ pub(super) fn recover(
         }
         let acknowledged = headers.get(at + 1).map(|(_, next)| next.previous_len);
         scan(dir, header.first, acknowledged, disk, &mut found)?;
-        found.keys.expire(found.arrival, options);
     }
+    found.keys.settle();
+    found.keys.expire(found.arrival, options);
     if let Some(last) = found.segments.back() {
         // What a crash left in memory only must be durable before anyone sees it.
         let file = disk
@@ -158,7 +159,12 @@ fn scan(
                 segment: first,
                 offset,
             };
-            found.keys.push(header.arrival, fingerprint(key), place);
+            let (arrival, key) = (header.arrival, fingerprint(key));
+            found.keys.push(Remembered {
+                arrival,
+                key,
+                place,
+            });
         }
         found.arrival = found.arrival.max(header.arrival);
         segment.push(

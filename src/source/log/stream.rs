@@ -1,20 +1,19 @@
-//! The writer of one stream: gathers posts into a group, makes the group durable in one go, answers.
+//! The writer of one stream: gathers posts into a group and makes the group durable in one go.
 //!
 //! Only the appender thread touches it. A group that fails leaves nothing: its posts are answered
 //! with the failure, its bytes are cut off or left behind in a segment that is closed before them.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::disk::{Disk, DiskFile};
-use super::frame::{self, NewFrame};
-use super::keys::{Fingerprint, Keys, Place, fingerprint};
-use super::scan::{Found, Frames};
-use super::segment::{Segment, SegmentHeader, segment_path};
+use super::frame::{self, Keyed, NewFrame};
+use super::keys::{Fingerprint, Keys, Place, Remembered, fingerprint};
+use super::retain::KeyedFrames;
+use super::segment::{Segment, SegmentHeader};
 use super::visible::Visible;
 use super::{Judge, LogOptions};
 use crate::time::Timestamp;
@@ -49,25 +48,37 @@ pub(super) struct StreamLog {
 /// Posts that will be durable together.
 #[derive(Default)]
 pub(super) struct Group {
-    bytes: Vec<u8>,
+    pub bytes: Vec<u8>,
     /// Offset in the active segment where `bytes` go.
-    base: u64,
+    pub base: u64,
     /// Position of the next line.
-    next: u64,
-    frames: Vec<Pending>,
+    pub next: u64,
+    pub frames: Vec<Pending>,
     by_key: BTreeMap<Fingerprint, usize>,
     /// Why no segment could be begun for this group.
     failure: Option<String>,
 }
 
-struct Pending {
-    offset: u64,
-    len: u64,
-    arrival: Timestamp,
-    key: Option<Fingerprint>,
-    answer: PostAnswer,
+/// A frame that will be durable with its group.
+pub(super) struct Pending {
+    pub offset: u64,
+    pub len: u64,
+    /// Position after its lines.
+    pub end: u64,
+    pub arrival: Timestamp,
+    pub key: Key,
+    pub answer: PostAnswer,
     /// The post, and repeats of it that came before it was durable.
-    waiting: Vec<(PostRequest, PostReply)>,
+    pub waiting: Vec<(PostRequest, PostReply)>,
+}
+
+/// What a frame does for idempotency.
+pub(super) enum Key {
+    None,
+    /// Makes a key known.
+    New(Fingerprint),
+    /// Is the new place of a key, given by its number in the order of keys.
+    Carried(usize),
 }
 
 impl StreamLog {
@@ -114,10 +125,15 @@ impl StreamLog {
 
     /// Makes the group durable and visible, or nothing of it.
     pub fn commit(&mut self, now: Timestamp, replies: &mut Replies) {
-        let mut group = std::mem::take(&mut self.group);
-        let Some(file) = self.active.as_ref().filter(|_| !group.frames.is_empty()) else {
+        self.group.failure = None;
+        let Some(file) = self
+            .active
+            .as_ref()
+            .filter(|_| !self.group.frames.is_empty())
+        else {
             return;
         };
+        let mut group = std::mem::take(&mut self.group);
         let written = file.write_at(&group.bytes, group.base);
         let outcome = match written {
             Ok(()) => file.sync().map_err(|cause| ("fsync", cause)),
@@ -142,32 +158,6 @@ impl StreamLog {
         self.group.bytes = group.bytes;
     }
 
-    /// Deletes the segments that no restart, no key and no retention needs.
-    pub fn release(&mut self, position: u64, now: Timestamp) {
-        self.keys.expire(now, &self.options);
-        let keys_from = self.keys.oldest_segment().unwrap_or(u64::MAX);
-        loop {
-            let oldest = {
-                let segments = self.visible.segments();
-                segments.front().filter(|_| segments.len() > 1).cloned()
-            };
-            let unneeded = oldest.filter(|segment| {
-                segment.end <= position
-                    && segment.first < keys_from
-                    && segment.newest.plus(self.options.retain) <= now
-            });
-            let Some(segment) = unneeded else { return };
-            match self.disk.remove(&segment.path) {
-                Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
-                    let path = segment.path.display();
-                    tracing::warn!(%path, %cause, "log segment not deleted; trying again later");
-                    return;
-                }
-                _ => drop(self.visible.segments().pop_front()),
-            }
-        }
-    }
-
     /// The answer that the key's post was given, where the key is remembered.
     fn remembered(
         &self,
@@ -177,37 +167,18 @@ impl StreamLog {
         let Some(place) = self.keys.find(key) else {
             return Ok(None);
         };
-        let path = segment_path(&self.dir, place.segment);
-        let unreadable = |cause: &dyn std::fmt::Display| {
-            self.storage(format!(
-                "cannot read '{}' at {}: {cause}",
-                path.display(),
-                place.offset
-            ))
-        };
-        let mut frames = fs::metadata(&path)
-            .and_then(|meta| Frames::open(&path, meta.len()))
-            .map_err(|cause| unreadable(&cause))?;
-        let frame = match frames
-            .at(place.offset)
-            .map_err(|cause| unreadable(&cause))?
-        {
-            Found::Frame(frame) => frame,
-            Found::Bad(reason) => return Err(unreadable(&reason)),
-            Found::End => return Err(unreadable(&"the file is shorter than it was")),
-        };
         let text = request.idempotency_key.as_deref().unwrap_or_default();
-        match frame.key {
-            Some((stored, digest)) if stored == text.as_bytes() => {
-                if digest != request.digest {
-                    return Err(IngestError::KeyReused(text.to_string()));
-                }
-                frame
-                    .answer()
-                    .map(Some)
-                    .ok_or_else(|| unreadable(&"the answer is no answer"))
+        let stored = KeyedFrames::new(&self.dir).read(place, |frame| match frame.key {
+            Some((key, digest)) if key == text.as_bytes() => {
+                Some((digest == request.digest, frame.answer()))
             }
-            _ => Ok(None),
+            _ => None,
+        });
+        match stored.map_err(|cause| self.storage(cause))? {
+            None => Ok(None),
+            Some((false, _)) => Err(IngestError::KeyReused(text.to_string())),
+            Some((true, Some(answer))) => Ok(Some(answer)),
+            Some((true, None)) => Err(self.storage(format!("no answer is stored under '{text}'"))),
         }
     }
 
@@ -245,7 +216,7 @@ impl StreamLog {
     }
 
     /// Length and end position of the newest segment.
-    fn tail(&self) -> Option<(u64, u64)> {
+    pub fn tail(&self) -> Option<(u64, u64)> {
         self.visible
             .segments()
             .back()
@@ -300,28 +271,36 @@ impl StreamLog {
             .frames
             .last()
             .map_or(self.arrival, |frame| frame.arrival);
-        let arrival = newest.max(now);
+        let arrival = newest.max(self.arrival).max(now);
         for line in &mut request.lines {
             keep_one_line(line);
         }
+        let count = request.lines.len() as u64;
         let (rejected, listed) = self.judge_lines(&request.lines, arrival);
+        let end = self.group.next + count;
+        let answer = PostAnswer {
+            accepted: count - rejected,
+            rejected: listed,
+            position: end,
+        };
         let start = self.group.bytes.len();
         let text = request.idempotency_key.as_deref();
         let frame = NewFrame {
             first: self.group.next,
             arrival,
             synced: self.group.base,
-            key: text.map(|text| (text, &request.digest)),
-            rejected,
-            listed: &listed,
+            keyed: text.map(|text| Keyed {
+                key: text.as_bytes(),
+                digest: &request.digest,
+                answer: &answer,
+            }),
             lines: &request.lines,
         };
         if frame::encode(&frame, &mut self.group.bytes).is_none() {
             let cause = format!("a post may have {} bytes; split it", frame::MAX_BODY);
             return replies.push((reply, Err(self.storage(cause))));
         }
-        let count = request.lines.len() as u64;
-        self.group.next += count;
+        self.group.next = end;
         if let Some(key) = key {
             self.group.by_key.insert(key, self.group.frames.len());
         }
@@ -330,18 +309,15 @@ impl StreamLog {
         self.group.frames.push(Pending {
             offset: self.group.base + start as u64,
             len: (self.group.bytes.len() - start) as u64,
+            end,
             arrival,
-            key,
-            answer: PostAnswer {
-                accepted: count - u64::from(rejected),
-                rejected: listed,
-                position: self.group.next,
-            },
+            key: key.map_or(Key::None, Key::New),
+            answer,
             waiting: vec![(request, reply)],
         });
     }
 
-    fn judge_lines(&self, lines: &[Vec<u8>], arrival: Timestamp) -> (u32, Vec<LineVerdict>) {
+    fn judge_lines(&self, lines: &[Vec<u8>], arrival: Timestamp) -> (u64, Vec<LineVerdict>) {
         let (mut rejected, mut listed) = (0, Vec::new());
         for (line, number) in lines.iter().zip(1..) {
             let verdict = catch_unwind(AssertUnwindSafe(|| (self.judge)(line, arrival)))
@@ -366,19 +342,22 @@ impl StreamLog {
         let mut segments = self.visible.segments();
         let segment = segments.back_mut().expect("the group was written to it");
         for frame in &group.frames {
-            segment.push(
-                frame.offset,
-                frame.len,
-                frame.answer.position,
-                frame.arrival,
-            );
-            self.arrival = frame.arrival;
-            if let Some(key) = frame.key {
-                let place = Place {
-                    segment: segment.first,
-                    offset: frame.offset,
-                };
-                self.keys.push(frame.arrival, key, place);
+            segment.push(frame.offset, frame.len, frame.end, frame.arrival);
+            self.arrival = self.arrival.max(frame.arrival);
+            let place = Place {
+                segment: segment.first,
+                offset: frame.offset,
+            };
+            match frame.key {
+                Key::None => {}
+                Key::New(key) => {
+                    self.keys.push(Remembered {
+                        arrival: frame.arrival,
+                        key,
+                        place,
+                    });
+                }
+                Key::Carried(number) => self.keys.carried(number, place),
             }
         }
         drop(segments);

@@ -6,9 +6,9 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::SourceError;
-use super::file::FileFormat;
+use super::reader::FileFormat;
 use super::split::{Csv, Splitter};
+use crate::source::SourceError;
 
 /// A file being read.
 pub(super) struct OpenedFile {

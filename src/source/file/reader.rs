@@ -1,7 +1,8 @@
-//! Files as a source: NDJSON or CSV, read to their end or followed as they grow.
+//! Reads files by byte offset, a bounded chunk of whole records at a time.
 //!
-//! A position is a byte offset. Chunks end where a record ends. A last line without a line break
-//! is a record, unless the file is followed: then it waits for its line break.
+//! Chunks end where a record ends. A last line without a line break is a record, unless the file
+//! is followed: then it waits for its line break. A CSV header and a byte order mark are no
+//! records: a read of the file's start gives a chunk that starts behind them.
 //!
 //! A record larger than `max_record` is not held in memory: its first bytes are given as one
 //! record, spoiled at the end so that no decoder takes the part for the whole, and the position
@@ -12,8 +13,8 @@ use std::sync::Arc;
 
 use super::opened::{Header, OpenedFile, Skipping};
 use super::split::{Csv, Splitter};
-use super::{Partition, Source, SourceError, Wake};
 use crate::record::{Chunk, Format, Positions, Span};
+use crate::source::{Partition, Source, SourceError, Wake};
 
 const BLOCK: usize = 1 << 20;
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
