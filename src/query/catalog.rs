@@ -6,10 +6,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use timely::dataflow::Stream as Flowing;
 
 use super::flow::{Env, build};
 use super::query::Query;
+use crate::columns::fingerprint;
 use crate::dataflow::clock::{Clocks, Highest};
 use crate::dataflow::decode::{Decoded, Intake, decode, read_line};
 use crate::dataflow::feed::Task;
@@ -27,6 +29,8 @@ pub struct StreamDef {
     pub lateness: Duration,
     /// Reads one JSON record that arrived then, and judges its time; the reason if it is no good.
     pub judge: fn(&[u8], Option<Timestamp>, Duration) -> Result<(), String>,
+    /// Identifies the record's fields.
+    pub fingerprint: u64,
     pub(super) record: TypeId,
     pub(super) record_name: &'static str,
     pub(super) decode: DecodeFn,
@@ -56,6 +60,8 @@ impl StreamDef {
             name: T::STREAM.to_owned(),
             lateness: T::LATENESS,
             judge: |line, arrival, ahead| read_line::<T>(line, arrival, ahead).map(|_| ()),
+            // A type that cannot be traced alone has no number; nothing is decided by it.
+            fingerprint: fingerprint::<T>().unwrap_or_default(),
             record: TypeId::of::<T>(),
             record_name: std::any::type_name::<T>(),
             decode: decode_as::<T>,
@@ -78,6 +84,15 @@ pub struct QueryDef {
     pub value_schema: Value,
     /// Whether its rows become final.
     pub has_final: bool,
+}
+
+impl QueryDef {
+    /// Identifies what the query answers with: its streams, keys and values.
+    pub fn fingerprint(&self) -> u64 {
+        let said = serde_json::json!([self.streams, self.key_schema, self.value_schema]);
+        let digest = Sha256::digest(said.to_string().as_bytes());
+        u64::from_be_bytes(*digest.first_chunk().expect("a SHA-256 digest has 32 bytes"))
+    }
 }
 
 /// Everything known of a set of queries.

@@ -3,11 +3,18 @@
 //! # Layout
 //!
 //! * [`run`]: the threads, what they are told, and what they say
-//! * [`replay`]: files to their end, final rows out
-
 //! * [`cuts`]: which records make an epoch
+//! * [`replay`]: files to their end, final rows out
+//! * [`live`]: epochs from live sources, journalled before they are shown
+//! * [`snapshots`], [`restore`]: checkpoints, written and read
 
 pub mod cuts;
-
+pub mod live;
+mod outlet;
+mod partitions;
 pub mod replay;
+pub mod restore;
 pub mod run;
+pub mod snapshots;
+
+pub use outlet::Poison;

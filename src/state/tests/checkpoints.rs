@@ -63,7 +63,7 @@ pub(super) fn rows(worker: usize, n: u64) -> Vec<Row> {
 pub(super) fn manifest() -> Manifest {
     let partition = PartitionState {
         position: 9,
-        watermark: Some(Timestamp(i64::MIN)),
+        highest: Some(Timestamp(i64::MIN)),
         floor: None,
         idle: true,
     };

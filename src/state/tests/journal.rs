@@ -11,10 +11,8 @@ fn entry(epoch: Epoch, run: u64) -> JournalEntry {
     let positions = BTreeMap::from([(0, epoch * 10), (7, u64::MAX - epoch)]);
     let change = match epoch % 3 {
         0 => PartitionChange::Idle,
-        1 => PartitionChange::Appeared { floor: None },
-        _ => PartitionChange::Revived {
-            floor: Some(Timestamp(i64::MIN)),
-        },
+        1 => PartitionChange::Appeared,
+        _ => PartitionChange::Revived,
     };
     JournalEntry {
         epoch,

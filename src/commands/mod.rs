@@ -1,0 +1,7 @@
+//! What each command does with the engine.
+
+pub mod check;
+pub mod checkpoint;
+pub mod replay;
+pub mod run;
+mod setting;

@@ -1,0 +1,173 @@
+//! `waterclock run`: the service, from its configuration to its last checkpoint.
+
+use std::io::Write;
+use std::num::NonZero;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use waterclock::Query;
+use waterclock::cli::RunArgs;
+use waterclock::config::Config;
+use waterclock::dataflow::decode::is_guarded;
+use waterclock::http::{HttpOptions, Service, serve};
+use waterclock::source::generator::{Generator, GeneratorOptions};
+use waterclock::state::DataDir;
+use waterclock::view::{Checkpoints, History, Ingest};
+use waterclock::worker::live::{Live, LiveOptions};
+
+use super::setting::{catalog, clock, poison, selected, sources};
+
+/// The stream that the demo's generator feeds.
+const DEMO: &str = "visits";
+
+/// Runs until told to stop.
+pub fn run(args: &RunArgs, all: Vec<Query>) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    die_on_panic();
+    let config = args.config(std::env::vars())?;
+    let queries = selected(all, &config.service.queries)?;
+    let catalog = catalog(&config, &queries)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("starting the HTTP threads")?;
+    let listener = runtime
+        .block_on(TcpListener::bind(config.http.listen))
+        .with_context(|| format!("listening on {}", config.http.listen))?;
+    let address = listener.local_addr().context("listening")?;
+
+    let mut data = DataDir::open(&config.service.data_dir)?;
+    if args.from_scratch {
+        let aside = data.start_over()?;
+        tracing::warn!(
+            "starting from scratch; what was saved is in {}",
+            aside.display()
+        );
+    }
+    let opened = sources(&config, &catalog, &data, clock())?;
+    let options = live_options(&config);
+    let name = config.service.data_dir.display().to_string();
+    let streams = catalog.stream_names();
+    let live = Live::start(
+        queries,
+        catalog,
+        opened.sources,
+        data,
+        options,
+        clock(),
+        |error| fail(&error),
+    )
+    .with_context(|| format!("starting from '{name}'"))?;
+    let live = Arc::new(live);
+    let ingest: Arc<dyn Ingest> = opened.log.clone();
+    let generator = match &config.demo {
+        Some(demo) if streams.iter().any(|s| s == DEMO) && ingest.accepts(DEMO).is_ok() => {
+            let options = GeneratorOptions {
+                stream: DEMO.to_owned(),
+                seed: demo.seed,
+                rate: demo.rate,
+            };
+            let stop = Arc::new(AtomicBool::new(false));
+            Some(Generator::start(
+                options,
+                Arc::clone(&ingest),
+                clock(),
+                stop,
+            )?)
+        }
+        _ => None,
+    };
+    let service = Service {
+        views: Arc::clone(&live.views),
+        ingest,
+        checkpoints: Arc::clone(&live) as Arc<dyn Checkpoints>,
+        sources: opened.said,
+        stale: Arc::new(AtomicBool::new(false)),
+        options: http_options(&config)?,
+        clock: clock(),
+    };
+    let mut out = std::io::stdout();
+    writeln!(out, "waterclock: open http://{address}/")?;
+    out.flush()?;
+    runtime.block_on(async {
+        let stop = stop_signal()?;
+        serve(listener, service, stop).await.context("serving HTTP")
+    })?;
+    drop(generator);
+    opened.log.stop();
+    live.stop();
+    Ok(())
+}
+
+fn live_options(config: &Config) -> LiveOptions {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    LiveOptions {
+        workers: config.worker_count(cores),
+        heartbeat: Duration::from_millis(config.epoch.heartbeat_ms),
+        max_in_flight: config.epoch.max_in_flight_bytes,
+        idle_timeout: config.time.idle_timeout,
+        max_ahead: config.time.max_ahead,
+        snapshot_interval: config.snapshot.interval,
+        retain: config.snapshot.retain,
+        history: History {
+            epochs: config.history.epochs,
+            bytes: config.history.bytes,
+            span_ms: u64::try_from(config.history.span.as_millis()).unwrap_or(u64::MAX),
+        },
+        poison: poison(config),
+    }
+}
+
+fn http_options(config: &Config) -> anyhow::Result<HttpOptions> {
+    Ok(HttpOptions {
+        hosts: config.http.names.clone(),
+        token: config.http.token()?,
+        insecure: config.http.insecure,
+        body_limit: config.http.max_body_bytes,
+        ..HttpOptions::default()
+    })
+}
+
+async fn wait(mut interrupt: tokio::signal::unix::Signal, mut end: tokio::signal::unix::Signal) {
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = end.recv() => {}
+    }
+}
+
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let interrupt = signal(SignalKind::interrupt()).context("watching for SIGINT")?;
+    let end = signal(SignalKind::terminate()).context("watching for SIGTERM")?;
+    Ok(wait(interrupt, end))
+}
+
+/// Outside user code that sees one record a panic is a broken invariant: the process dies, and a
+/// restart recovers from the checkpoint.
+fn die_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if is_guarded() {
+            return;
+        }
+        report(panic);
+        let on = std::thread::current().name().unwrap_or_default().to_owned();
+        if on.starts_with("timely") || on == "coordinator" || on == "snapshots" {
+            fail(&format!("the thread '{on}' panicked"));
+        }
+    }));
+}
+
+fn fail(why: &str) {
+    tracing::error!(%why, "the service stops; a restart continues from the last checkpoint");
+    std::process::exit(1);
+}

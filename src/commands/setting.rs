@@ -1,0 +1,152 @@
+//! From configuration to what the engine is given.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, bail};
+use waterclock::Query;
+use waterclock::config::{Config, FileFormat, PoisonPolicy, StreamSource};
+use waterclock::query::{BuildError, Catalog, Overrides};
+use waterclock::source::file::{self, FileOptions, FileSource};
+use waterclock::source::log::{EmbeddedLog, LogOptions, StreamDef};
+use waterclock::source::{Clock, Source};
+use waterclock::state::DataDir;
+use waterclock::time::Timestamp;
+use waterclock::worker::Poison;
+
+/// The machine's clock: the one place that reads it.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "time is an argument everywhere else"
+)]
+pub fn clock() -> Clock {
+    Arc::new(|| {
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    })
+}
+
+/// The queries the configuration names; all where it names none.
+pub fn selected(all: Vec<Query>, names: &[String]) -> Result<Vec<Query>, BuildError> {
+    if names.is_empty() {
+        return Ok(all);
+    }
+    let find = |name: &String| {
+        all.iter()
+            .find(|query| query.name == *name)
+            .cloned()
+            .ok_or_else(|| {
+                let known: Vec<&str> = all.iter().map(|query| query.name.as_str()).collect();
+                BuildError::UnknownQuery(name.clone(), known.join(", "))
+            })
+    };
+    names.iter().map(find).collect()
+}
+
+/// What is known of the queries, under this configuration.
+pub fn catalog(config: &Config, queries: &[Query]) -> anyhow::Result<Catalog> {
+    let mut overrides = Overrides::default();
+    for (name, stream) in &config.streams {
+        if let Some(lateness) = stream.lateness {
+            overrides.lateness.insert(name.clone(), lateness);
+        }
+    }
+    let catalog = Catalog::of(queries, &overrides)?;
+    for name in config.streams.keys() {
+        if catalog.stream(name).is_none() {
+            let known = catalog.stream_names().join(", ");
+            bail!(
+                "[streams.{name}]: {}",
+                BuildError::UnknownStream(name.clone(), known)
+            );
+        }
+    }
+    Ok(catalog)
+}
+
+/// What happens to unreadable records, by stream.
+pub fn poison(config: &Config) -> BTreeMap<String, Poison> {
+    let policy = |policy| match policy {
+        PoisonPolicy::Fail => Poison::Fail,
+        PoisonPolicy::Skip => Poison::Skip,
+        PoisonPolicy::DeadLetter => Poison::DeadLetter,
+    };
+    config
+        .streams
+        .iter()
+        .map(|(name, stream)| (name.clone(), policy(stream.poison)))
+        .collect()
+}
+
+/// Every stream's source, and in words what it is.
+pub struct Sources {
+    pub log: Arc<EmbeddedLog>,
+    pub sources: Vec<Box<dyn Source>>,
+    pub said: BTreeMap<String, String>,
+}
+
+/// Opens the log and the files that the configuration names.
+pub fn sources(
+    config: &Config,
+    catalog: &Catalog,
+    data: &DataDir,
+    clock: Clock,
+) -> anyhow::Result<Sources> {
+    let (mut defs, mut said, mut elsewhere) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+    let mut sources: Vec<Box<dyn Source>> = Vec::new();
+    for stream in &catalog.streams {
+        let configured = config
+            .streams
+            .get(&stream.name)
+            .cloned()
+            .unwrap_or_default();
+        match configured.source {
+            StreamSource::Log => {
+                let (judge, ahead) = (stream.judge, config.time.max_ahead);
+                let judge = move |line: &[u8], arrival| judge(line, Some(arrival), ahead);
+                defs.push(StreamDef {
+                    name: stream.name.clone(),
+                    judge: Arc::new(judge),
+                });
+                said.insert(stream.name.clone(), "log".to_owned());
+            }
+            StreamSource::File => {
+                let format = configured.format.map(|format| match format {
+                    FileFormat::Ndjson => file::FileFormat::Ndjson,
+                    FileFormat::Csv => file::FileFormat::Csv,
+                });
+                let options = FileOptions {
+                    format,
+                    tail: configured.tail,
+                    ..<_>::default()
+                };
+                let source = FileSource::open(&stream.name, &configured.paths, options)?;
+                sources.push(Box::new(source));
+                let paths = configured
+                    .paths
+                    .iter()
+                    .map(|path| path.display().to_string());
+                let words = format!("file {}", paths.collect::<Vec<_>>().join(", "));
+                elsewhere.insert(stream.name.clone(), words.clone());
+                said.insert(stream.name.clone(), words);
+            }
+        }
+    }
+    let options = LogOptions {
+        segment_bytes: config.log.segment_bytes,
+        retain: config.log.retain,
+        elsewhere,
+        ..LogOptions::default()
+    };
+    let log = EmbeddedLog::open(&data.log_path(), &defs, options, clock)
+        .context("opening the embedded log")?;
+    for def in &defs {
+        if let Some(source) = log.source(&def.name) {
+            sources.push(Box::new(source));
+        }
+    }
+    Ok(Sources { log, sources, said })
+}

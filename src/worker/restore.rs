@@ -1,0 +1,134 @@
+//! From a checkpoint to a running dataflow and back: what of it is in the manifest.
+
+use std::collections::BTreeMap;
+
+use arrow_array::RecordBatch;
+
+use crate::dataflow::clock::{NONE, PartitionTime, StreamTime, Times, visible};
+use crate::query::Catalog;
+use crate::state::{
+    BoundaryState, Checkpoint, Fingerprint, Manifest, PartitionState, StateError, StreamState,
+};
+use crate::time::{Timestamp, millis_of};
+
+/// What becomes of one piece of saved state in this build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is loaded.
+    Restored,
+    /// Nothing of it is saved: it starts empty, at the checkpoint's positions.
+    New,
+    /// No query uses it any more: it is not loaded, and not in the next checkpoint.
+    Dropped,
+    /// Its rows do not fit this build, which will not start on it.
+    Refused(String),
+}
+
+/// What would become of each piece of a checkpoint's state, by boundary.
+pub fn fates(
+    checkpoint: &Checkpoint,
+    catalog: &Catalog,
+) -> Result<BTreeMap<String, Fate>, StateError> {
+    let mut fates = BTreeMap::new();
+    for (name, shape) in &catalog.boundaries {
+        let fate = match checkpoint.manifest().boundaries.get(name) {
+            None => Fate::New,
+            Some(_) => {
+                let batches = checkpoint.load(name)?;
+                match batches.iter().try_for_each(|batch| (shape.check)(batch)) {
+                    Ok(()) => Fate::Restored,
+                    Err(error) => Fate::Refused(error.to_string()),
+                }
+            }
+        };
+        fates.insert(name.clone(), fate);
+    }
+    for name in checkpoint.manifest().boundaries.keys() {
+        fates.entry(name.clone()).or_insert(Fate::Dropped);
+    }
+    Ok(fates)
+}
+
+/// The saved rows of every boundary of the catalog.
+pub fn rows(
+    checkpoint: &Checkpoint,
+    catalog: &Catalog,
+) -> Result<BTreeMap<String, Vec<RecordBatch>>, StateError> {
+    let names = catalog.boundaries.keys();
+    names
+        .map(|name| Ok((name.clone(), checkpoint.load(name)?)))
+        .collect()
+}
+
+/// The streams' times to start from.
+pub fn times(manifest: Option<&Manifest>, catalog: &Catalog) -> Times {
+    let hidden = |time: Option<Timestamp>| time.map_or(NONE, |time| time.0);
+    let streams = catalog.streams.iter().map(|stream| {
+        let mut time = StreamTime::new(millis_of(stream.lateness));
+        if let Some(saved) = manifest.and_then(|m| m.streams.get(&stream.name)) {
+            time.watermark = hidden(saved.watermark);
+            time.partitions = (saved.partitions.iter())
+                .map(|(id, p)| {
+                    let (highest, floor) = (hidden(p.highest), hidden(p.floor));
+                    (
+                        *id,
+                        PartitionTime {
+                            position: p.position,
+                            highest,
+                            floor,
+                            idle: p.idle,
+                        },
+                    )
+                })
+                .collect();
+        }
+        time
+    });
+    Times {
+        streams: streams.collect(),
+    }
+}
+
+/// Everything a checkpoint says besides its rows. Streams and partitions as of its epoch.
+pub fn manifest(times: &Times, catalog: &Catalog, published_at: Timestamp) -> Manifest {
+    let streams = catalog
+        .streams
+        .iter()
+        .zip(&times.streams)
+        .map(|(stream, time)| {
+            let partitions = time.partitions.iter().map(|(id, p)| {
+                let state = PartitionState {
+                    position: p.position,
+                    highest: visible(p.highest),
+                    floor: visible(p.floor),
+                    idle: p.idle,
+                };
+                (*id, state)
+            });
+            let state = StreamState {
+                watermark: visible(time.watermark),
+                fingerprint: Fingerprint(stream.fingerprint),
+                partitions: partitions.collect(),
+            };
+            (stream.name.clone(), state)
+        });
+    let boundaries = catalog.boundaries.iter().map(|(name, shape)| {
+        let fingerprint = Fingerprint(shape.fingerprint.clone().unwrap_or_default());
+        (
+            name.clone(),
+            BoundaryState {
+                fingerprint,
+                segments: Vec::new(),
+            },
+        )
+    });
+    let queries = (catalog.queries.iter())
+        .map(|query| (query.name.clone(), Fingerprint(query.fingerprint())));
+    Manifest {
+        published_at: published_at.0,
+        streams: streams.collect(),
+        boundaries: boundaries.collect(),
+        queries: queries.collect(),
+        ..Manifest::default()
+    }
+}
