@@ -5,6 +5,8 @@ mod horizon;
 mod key;
 mod labels;
 mod merge;
+#[cfg(test)]
+mod model;
 mod page;
 mod ports;
 mod range;
