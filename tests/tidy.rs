@@ -27,7 +27,7 @@ const LAYERS: [(u8, &[&str]); 5] = [
             "http",
         ],
     ),
-    (5, &["cli", "main", "lib"]),
+    (5, &["cli", "testing", "main", "lib"]),
 ];
 
 /// Edges that may use other edges all the same: workers drive the traits of sources, sinks, state.
@@ -136,20 +136,19 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// Folders of the engine with a single file in them.
+/// Folders of the engine with a single file in them; `a.rs` counts into the folder `a`.
 fn lonely_files(root: &Path, files: &[PathBuf]) -> Vec<String> {
-    let in_folder = |file: &PathBuf| files.iter().filter(|f| f.parent() == file.parent()).count();
-    let lonely = files
+    let is_alone = |file: &&PathBuf| {
+        let folder = file.parent().unwrap_or(root);
+        let above = folder.with_extension("rs");
+        let beside = files.iter().filter(|other| other.parent() == Some(folder));
+        folder.starts_with(root.join("src")) && beside.count() == 1 && !files.contains(&above)
+    };
+    let what = "alone in its folder; make it one file above";
+    files
         .iter()
-        .filter(|file| file.starts_with(root.join("src")));
-    lonely
-        .filter(|file| in_folder(file) == 1)
-        .map(|file| {
-            format!(
-                "{}: alone in its folder; make it one file above",
-                file.display()
-            )
-        })
+        .filter(is_alone)
+        .map(|file| format!("{}: {what}", file.display()))
         .collect()
 }
 
