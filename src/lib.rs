@@ -37,3 +37,8 @@ pub mod prelude {
     pub use crate::record::{Entity, Event, Text};
     pub use crate::time::{Timestamp, Window, days, hours, millis, minutes, seconds};
 }
+
+/// README's code compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
