@@ -1,17 +1,26 @@
 //! Answer rows: a key and a value in an order-preserving encoding and as JSON.
 
+mod order;
+#[cfg(test)]
+mod properties;
+mod serializer;
+
+use std::cell::Cell;
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::time::Timestamp;
 
+pub use order::encode_json;
+pub(crate) use order::{AFTER_ALL, Encoder};
+
 /// A row of an answer. Rows order as their keys do, then their values, compared as types: text by
 /// bytes, numbers by value, tuples and structs part by part.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Row {
-    /// The encoded key, the encoded value, and `final_at`; compares as bytes and is all of the
-    /// row's identity.
+    /// The encoded key, the encoded value, then `final_at`: all of the row's identity. Compares as
+    /// bytes.
     pub order: Arc<[u8]>,
     /// How many bytes of `order` are the key.
     pub key_len: u32,
@@ -28,6 +37,11 @@ pub struct Row {
 #[error("cannot encode a row: {0}")]
 pub struct EncodeError(pub String);
 
+thread_local! {
+    /// The buffers of [`Row::new`], taken while in use: a row's type may itself build rows.
+    static BUFFERS: Cell<(Encoder, Vec<u8>)> = Cell::default();
+}
+
 impl Row {
     /// Encodes a key and a value.
     pub fn new<K: Serialize, V: Serialize>(
@@ -35,17 +49,40 @@ impl Row {
         value: &V,
         final_at: Option<Timestamp>,
     ) -> Result<Row, EncodeError> {
-        let json = |e: serde_json::Error| EncodeError(e.to_string());
-        let key = serde_json::to_string(key).map_err(json)?;
-        let value = serde_json::to_string(value).map_err(json)?;
-        let order: Arc<[u8]> = format!("{key}{value}").into_bytes().into();
-        let key_len = u32::try_from(key.len()).map_err(|e| EncodeError(e.to_string()))?;
+        let (mut order, mut json) = BUFFERS.take();
+        order.out.clear();
+        let row = Row::encode(key, value, final_at, &mut order, &mut json);
+        BUFFERS.set((order, json));
+        row
+    }
+
+    fn encode<K: Serialize, V: Serialize>(
+        key: &K,
+        value: &V,
+        final_at: Option<Timestamp>,
+        order: &mut Encoder,
+        json: &mut Vec<u8>,
+    ) -> Result<Row, EncodeError> {
+        key.serialize(&mut *order)?;
+        let key_len = u32::try_from(order.out.len())
+            .map_err(|_| EncodeError("the key has more than 4 GiB".into()))?;
+        value.serialize(&mut *order)?;
+        final_at.serialize(&mut *order)?;
         Ok(Row {
-            order,
+            order: Arc::from(order.out.as_slice()),
             key_len,
-            key: key.into(),
-            value: value.into(),
+            key: json_of(key, json)?,
+            value: json_of(value, json)?,
             final_at,
         })
     }
+}
+
+fn json_of<T: Serialize>(value: &T, buffer: &mut Vec<u8>) -> Result<Box<str>, EncodeError> {
+    buffer.clear();
+    serde_json::to_writer(&mut *buffer, value).map_err(|e| EncodeError(e.to_string()))?;
+    // Not wrong unless a type writes raw JSON that is no UTF-8.
+    str::from_utf8(buffer)
+        .map(Box::from)
+        .map_err(|e| EncodeError(e.to_string()))
 }
