@@ -65,7 +65,9 @@ impl Encoder {
             Value::String(s) => self.text(s),
             Value::Array(parts) => {
                 self.open_sequence();
-                parts.iter().for_each(|part| self.json(part));
+                for part in parts {
+                    self.json(part);
+                }
                 self.close();
             }
             Value::Object(fields) => {

@@ -1,12 +1,18 @@
 //! What is the answer now? Query results as ordered, multi-versioned bags of rows in plain memory,
 //! shared with the readers. No dataflow, no HTTP, no clock.
 
+mod horizon;
+mod key;
 mod labels;
+mod merge;
+#[cfg(test)]
+mod model;
 mod page;
 mod ports;
 mod range;
 mod result;
 mod set;
+mod shard;
 mod spec;
 
 pub use labels::{Labels, PartitionLabel, StreamLabel};

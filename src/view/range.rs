@@ -1,6 +1,13 @@
 //! Ranges of keys, read from the text of a URL.
 
+use serde_json::Value;
+
+use super::key::{self, Reason};
 use super::{QuerySpec, ReadError};
+use crate::row::AFTER_ALL;
+
+/// How much of a wrong text an error repeats.
+const SHOWN: usize = 200;
 
 /// The rows between two places in key order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,32 +23,41 @@ impl KeyRange {
     }
 
     /// The rows of one key: its JSON, or its plain text where keys are text or integers.
-    pub fn key(_spec: &QuerySpec, text: &str) -> Result<KeyRange, ReadError> {
-        Ok(KeyRange {
-            from: text.into(),
-            to: None,
-        })
+    pub fn key(spec: &QuerySpec, text: &str) -> Result<KeyRange, ReadError> {
+        read(spec, text, key::whole).map(KeyRange::extending)
     }
 
-    /// The rows whose key starts with these parts: a JSON array, or plain text, which is the first
-    /// part of a composed key or the start of a text key.
-    pub fn prefix(_spec: &QuerySpec, text: &str) -> Result<KeyRange, ReadError> {
-        Ok(KeyRange {
-            from: text.into(),
-            to: None,
-        })
+    /// The rows whose key starts with these parts: a JSON array (or object, where keys are
+    /// objects), or plain text, which is the first part of a composed key and the start of a text.
+    pub fn prefix(spec: &QuerySpec, text: &str) -> Result<KeyRange, ReadError> {
+        read(spec, text, key::start).map(KeyRange::extending)
     }
 
-    /// The rows from one key on (inclusive) up to another (exclusive).
+    /// The rows from one key on (inclusive) up to another (exclusive). Of a composed key the first
+    /// parts are enough: they stand before every key that starts with them.
     pub fn between(
-        _spec: &QuerySpec,
+        spec: &QuerySpec,
         from: Option<&str>,
         to: Option<&str>,
     ) -> Result<KeyRange, ReadError> {
+        let bound = |text| read(spec, text, key::start);
         Ok(KeyRange {
-            from: from.unwrap_or_default().into(),
-            to: to.map(Into::into),
+            from: from.map(bound).transpose()?.unwrap_or_default(),
+            to: to.map(bound).transpose()?,
         })
+    }
+
+    fn extending(start: Vec<u8>) -> KeyRange {
+        let end = [start.as_slice(), &[AFTER_ALL]].concat();
+        KeyRange {
+            from: start,
+            to: Some(end),
+        }
+    }
+
+    /// Where the range starts (inclusive) and ends (exclusive), as encodings.
+    pub(super) fn bounds(&self) -> (&[u8], Option<&[u8]>) {
+        (&self.from, self.to.as_deref())
     }
 
     /// The rows in both ranges.
@@ -56,4 +72,16 @@ impl KeyRange {
             to,
         }
     }
+}
+
+fn read(
+    spec: &QuerySpec,
+    text: &str,
+    encode: fn(&Value, &str) -> Result<Vec<u8>, Reason>,
+) -> Result<Vec<u8>, ReadError> {
+    encode(&spec.key_schema, text).map_err(|Reason(reason)| ReadError::BadKey {
+        query: spec.name.clone(),
+        text: text.chars().take(SHOWN).collect(),
+        reason: reason.chars().take(SHOWN).collect(),
+    })
 }

@@ -1,26 +1,41 @@
 //! One query's result: its rows at every retained epoch.
 
-use std::sync::Arc;
-use std::sync::OnceLock;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
+use super::horizon::Horizon;
+use super::merge::{self, Request};
+use super::shard::{LogPosition, Ordered, RUN, Shard};
 use super::{KeyRange, Page, QuerySpec, ReadError, RowPosition};
 use crate::row::Row;
 use crate::time::{Epoch, Timestamp};
 
 /// A query's result as an ordered, multi-versioned bag of rows.
+///
+/// Each worker writes its own shard. A lock is held for a short run of rows at a time, by writers
+/// and readers alike, so neither waits long for the other; what a reader sees is kept whole by the
+/// epochs, not by the locks.
 #[derive(Debug)]
 pub struct View {
     spec: QuerySpec,
+    horizon: Arc<Horizon>,
+    shards: Vec<RwLock<Shard>>,
+    sizes: Mutex<Sizes>,
     total: AtomicU64,
+    anomalies: AtomicU64,
     failure: OnceLock<String>,
 }
 
 impl View {
-    pub(super) fn new(spec: QuerySpec) -> View {
+    pub(super) fn new(spec: QuerySpec, shards: usize, horizon: &Arc<Horizon>) -> View {
         View {
             spec,
+            horizon: Arc::clone(horizon),
+            shards: (0..shards.max(1)).map(|_| RwLock::default()).collect(),
+            sizes: Mutex::default(),
             total: AtomicU64::new(0),
+            anomalies: AtomicU64::new(0),
             failure: OnceLock::new(),
         }
     }
@@ -32,7 +47,38 @@ impl View {
 
     /// Takes in changes of one shard at an epoch that is not published yet. Epochs of a shard never
     /// decrease; a row may occur several times and cancel out.
-    pub fn apply(&self, _shard: usize, _epoch: Epoch, _changes: Vec<(Row, i64)>) {}
+    pub fn apply(&self, shard: usize, epoch: Epoch, changes: Vec<(Row, i64)>) {
+        let shared = changes
+            .into_iter()
+            .map(|(row, diff)| (Ordered(Arc::new(row)), diff));
+        let changes = consolidate(shared.collect());
+        if changes.is_empty() {
+            return;
+        }
+        assert!(
+            !self.horizon.is_shown(epoch),
+            "view '{}': epoch {epoch} is changed after it was published",
+            self.spec.name
+        );
+        // As much is forgotten as is learned, and a bit more: what is beyond the history drains
+        // steadily and never in one go.
+        let mut debt = 2 * changes.len() + RUN;
+        let (mut bytes, mut anomalies) = (0, 0);
+        let rows = changes.iter().map(|(_, diff)| *diff).sum();
+        let mut changes = changes.into_iter().peekable();
+        while changes.peek().is_some() {
+            let mut shard = self.shards[shard]
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            let since = self.horizon.since();
+            let effect = shard.apply(epoch, since, changes.by_ref().take(RUN));
+            bytes += effect.history_bytes;
+            anomalies += effect.anomalies;
+            debt -= shard.compact(since, debt.min(2 * RUN));
+        }
+        self.anomalies.fetch_add(anomalies, Ordering::Relaxed);
+        self.sizes().add(epoch, bytes, rows);
+    }
 
     /// Sets how many rows there ever were, for views that keep only the newest ones.
     pub fn set_total(&self, total: u64) {
@@ -56,35 +102,152 @@ impl View {
 
     /// How many rows there are at the newest published epoch.
     pub fn row_count(&self) -> u64 {
-        0
+        self.sizes().rows.try_into().unwrap_or(0)
     }
 
     /// About how many bytes the rows and their history take.
     pub fn memory_bytes(&self) -> usize {
-        0
+        let bytes =
+            |shard: &RwLock<Shard>| shard.read().unwrap_or_else(PoisonError::into_inner).bytes();
+        self.shards.iter().map(bytes).sum()
     }
 
-    /// How often a row was taken away more often than it was there. It is never shown then.
+    /// How often a row was taken away more often than it was there. It is not shown meanwhile.
     pub fn anomalies(&self) -> u64 {
-        0
+        self.anomalies.load(Ordering::Relaxed)
     }
 
     /// The rows of a range at a published epoch, from a position on: at most `limit` of them, and
     /// with `final_at` only those that are final at this watermark.
     pub fn read(
         &self,
-        _at: Epoch,
-        _range: &KeyRange,
-        _after: Option<&RowPosition>,
-        _limit: usize,
-        _final_at: Option<Timestamp>,
+        at: Epoch,
+        range: &KeyRange,
+        after: Option<&RowPosition>,
+        limit: usize,
+        final_at: Option<Timestamp>,
     ) -> Result<Page, ReadError> {
-        Ok(Page::default())
+        self.check(at)?;
+        let request = Request {
+            at,
+            range,
+            after,
+            limit,
+            final_at,
+        };
+        merge::read(&self.shards, &self.horizon, request)
     }
 
     /// The net changes after one epoch up to and with another, removals before additions, each in
     /// row order.
-    pub fn changes(&self, _from: Epoch, _to: Epoch) -> Result<Vec<(Arc<Row>, i64)>, ReadError> {
-        Ok(Vec::new())
+    pub fn changes(&self, from: Epoch, to: Epoch) -> Result<Vec<(Arc<Row>, i64)>, ReadError> {
+        self.check(from)?;
+        self.check(to)?;
+        let mut changes = Vec::new();
+        for shard in &self.shards {
+            let mut next = Some(LogPosition::after(from));
+            while let Some(position) = next {
+                let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+                self.horizon.check_kept(from)?;
+                next = shard.changes(position, to, &mut changes);
+            }
+        }
+        let (removals, additions): (Vec<_>, Vec<_>) = consolidate(changes)
+            .into_iter()
+            .map(|(row, diff)| (row.0, diff))
+            .partition(|(_, diff)| *diff < 0);
+        Ok([removals, additions].concat())
+    }
+
+    fn check(&self, at: Epoch) -> Result<(), ReadError> {
+        if let Some(reason) = self.failure() {
+            return Err(ReadError::Failed {
+                query: self.spec.name.clone(),
+                reason,
+            });
+        }
+        self.horizon.check(at)
+    }
+
+    fn sizes(&self) -> MutexGuard<'_, Sizes> {
+        self.sizes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts what an epoch changed as published; gives the oldest epoch, `since` or later, from
+    /// which on the history fits into `limit` bytes.
+    pub(super) fn settle(&self, upper: Epoch, since: Epoch, limit: usize) -> Epoch {
+        self.sizes().settle(upper, since, limit)
+    }
+
+    /// Forgets what no epoch from `since` on needs, at most about `budget` changes, in shards that
+    /// nobody uses right now; says how many.
+    pub(super) fn compact(&self, budget: usize) -> usize {
+        let mut done = 0;
+        for shard in &self.shards {
+            while done < budget {
+                let Ok(mut shard) = shard.try_write() else {
+                    break;
+                };
+                match shard.compact(self.horizon.since(), RUN) {
+                    0 => break,
+                    n => done += n,
+                }
+            }
+        }
+        done
+    }
+}
+
+/// Sorts changes by row and adds up those of a row.
+fn consolidate(mut changes: Vec<(Ordered, i64)>) -> Vec<(Ordered, i64)> {
+    changes.sort_by(|(a, _), (b, _)| a.cmp(b));
+    changes.dedup_by(|(row, diff), (kept, sum)| {
+        let is_same = row == kept;
+        *sum += if is_same { *diff } else { 0 };
+        is_same
+    });
+    changes.retain(|(_, diff)| *diff != 0);
+    changes
+}
+
+/// How much the epochs of the history changed.
+#[derive(Debug, Default)]
+struct Sizes {
+    /// Bytes and rows of epochs not published yet.
+    pending: BTreeMap<Epoch, (usize, i64)>,
+    /// Bytes of the published epochs after `since`.
+    history: VecDeque<(Epoch, usize)>,
+    history_bytes: usize,
+    /// Rows at the newest published epoch.
+    rows: i64,
+}
+
+impl Sizes {
+    fn add(&mut self, epoch: Epoch, bytes: usize, rows: i64) {
+        let size = self.pending.entry(epoch).or_default();
+        size.0 += bytes;
+        size.1 += rows;
+    }
+
+    fn settle(&mut self, upper: Epoch, mut since: Epoch, limit: usize) -> Epoch {
+        while let Some(first) = self
+            .pending
+            .first_entry()
+            .filter(|first| *first.key() <= upper)
+        {
+            let (epoch, (bytes, rows)) = first.remove_entry();
+            self.history.push_back((epoch, bytes));
+            self.history_bytes += bytes;
+            self.rows += rows;
+        }
+        while let Some((epoch, bytes)) = self.history.front().copied() {
+            if epoch > since && self.history_bytes <= limit {
+                break;
+            }
+            since = since.max(epoch);
+            self.history_bytes -= bytes;
+            self.history.pop_front();
+        }
+        since
     }
 }

@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use serde_json::json;
+
+use super::horizon::Horizon;
 use super::{History, Labels, QuerySpec, ReadError, View};
 use crate::time::Epoch;
 
@@ -18,10 +21,18 @@ pub struct Views {
     rejected: BTreeMap<String, Arc<View>>,
     streams: Vec<String>,
     history: History,
+    horizon: Arc<Horizon>,
+    /// The labels of the epochs from `since` to the newest.
     published: RwLock<VecDeque<Arc<Labels>>>,
     listeners: RwLock<Vec<Listener>>,
     ready: AtomicBool,
+    /// The view whose turn to be compacted is next.
+    turn: AtomicUsize,
 }
+
+/// How many changes a publication forgets at most: it must stay short whatever falls out of the
+/// history at once. Workers forget more as they apply.
+const FORGET_PER_PUBLISH: usize = 4096;
 
 impl fmt::Debug for Views {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -38,24 +49,25 @@ impl Views {
         run: u64,
         queries: Vec<QuerySpec>,
         streams: Vec<String>,
-        _shards: usize,
+        shards: usize,
         history: History,
     ) -> Views {
-        let view = |spec: QuerySpec| Arc::new(View::new(spec));
-        let late = |spec: &QuerySpec| (spec.name.clone(), view(spec.clone()));
+        let horizon = Arc::new(Horizon::default());
+        let view = |spec: QuerySpec| Arc::new(View::new(spec, shards, &horizon));
+        let late = |spec: &QuerySpec| (spec.name.clone(), view(late_spec(spec)));
+        let rejected = |stream: &String| (stream.clone(), view(rejected_spec(stream)));
         Views {
             run,
             late: queries.iter().map(late).collect(),
             queries: queries.into_iter().map(view).collect(),
-            rejected: streams
-                .iter()
-                .map(|s| (s.clone(), view(QuerySpec::default())))
-                .collect(),
+            rejected: streams.iter().map(rejected).collect(),
             streams,
             history,
+            horizon,
             published: RwLock::default(),
             listeners: RwLock::default(),
             ready: AtomicBool::new(false),
+            turn: AtomicUsize::new(0),
         }
     }
 
@@ -101,9 +113,8 @@ impl Views {
                 return;
             }
             published.push_back(Arc::new(labels));
-            while published.len() > self.history.epochs.max(1) {
-                published.pop_front();
-            }
+            let since = self.trim(&mut published, epoch);
+            self.horizon.advance(since, epoch);
         }
         for listener in self
             .listeners
@@ -113,6 +124,44 @@ impl Views {
         {
             listener(epoch);
         }
+        self.compact();
+    }
+
+    /// Drops the labels beyond the history; gives the oldest epoch left.
+    fn trim(&self, published: &mut VecDeque<Arc<Labels>>, upper: Epoch) -> Epoch {
+        let too_old = |epoch: Epoch| epoch.saturating_add(self.history.span_ms) < upper;
+        while published.len() > self.history.epochs.max(1)
+            || published
+                .front()
+                .is_some_and(|oldest| too_old(oldest.epoch))
+        {
+            published.pop_front();
+        }
+        let oldest = published.front().map_or(upper, |labels| labels.epoch);
+        let since = self.every().fold(oldest, |since, view| {
+            view.settle(upper, since, self.history.bytes)
+        });
+        while published.front().is_some_and(|labels| labels.epoch < since) {
+            published.pop_front();
+        }
+        published.front().map_or(upper, |labels| labels.epoch)
+    }
+
+    /// Forgets what fell out of the history where no worker comes by to do it.
+    fn compact(&self) {
+        let count = self.queries.len() + self.late.len() + self.rejected.len();
+        let mut left = FORGET_PER_PUBLISH;
+        let first = self.turn.fetch_add(1, Ordering::Relaxed) % count.max(1);
+        for view in self.every().skip(first).chain(self.every().take(first)) {
+            left = left.saturating_sub(view.compact(left));
+        }
+    }
+
+    fn every(&self) -> impl Iterator<Item = &Arc<View>> {
+        self.queries
+            .iter()
+            .chain(self.late.values())
+            .chain(self.rejected.values())
     }
 
     /// Registers who is told of each published epoch, on the publishing thread: keep it short.
@@ -179,5 +228,37 @@ impl Views {
                 since: first.epoch,
             }),
         }
+    }
+}
+
+/// The key of a record: its stream, partition and position.
+fn record_key() -> serde_json::Value {
+    let parts = [
+        json!({"type": "string"}),
+        json!({"type": "integer"}),
+        json!({"type": "integer"}),
+    ];
+    json!({"type": "array", "prefixItems": parts, "minItems": 3, "maxItems": 3})
+}
+
+fn late_spec(query: &QuerySpec) -> QuerySpec {
+    QuerySpec {
+        name: format!("{}/late", query.name),
+        doc: format!("The records that were late for '{}'.", query.name),
+        key_schema: record_key(),
+        value_schema: json!({"type": "object"}),
+        streams: query.streams.clone(),
+        has_final: false,
+    }
+}
+
+fn rejected_spec(stream: &str) -> QuerySpec {
+    QuerySpec {
+        name: format!("{stream}/rejected"),
+        doc: format!("The records of '{stream}' that could not be read."),
+        key_schema: record_key(),
+        value_schema: json!({"type": "object"}),
+        streams: vec![stream.to_string()],
+        has_final: false,
     }
 }

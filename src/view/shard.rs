@@ -1,0 +1,371 @@
+//! One worker's part of a view: the versions of its rows in order, and the log of their changes.
+//!
+//! A row has a version for each epoch that changed how often it occurs. What is needed only for
+//! epochs before `since` is pruned by following the log entries that fall out of the history, so
+//! the cost of forgetting follows the changes, never the number of rows.
+
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
+use std::mem::size_of;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::row::Row;
+use crate::time::Epoch;
+
+/// How many rows or changes are looked at during one hold of a shard's lock.
+pub(super) const RUN: usize = 256;
+
+/// A shared row that compares by its encoding alone.
+#[derive(Clone, Debug)]
+pub(super) struct Ordered(pub Arc<Row>);
+
+impl PartialEq for Ordered {
+    fn eq(&self, other: &Ordered) -> bool {
+        self.0.order == other.0.order
+    }
+}
+
+impl Eq for Ordered {}
+
+impl PartialOrd for Ordered {
+    fn partial_cmp(&self, other: &Ordered) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Ordered {
+    fn cmp(&self, other: &Ordered) -> Ordering {
+        self.0.order.cmp(&other.0.order)
+    }
+}
+
+impl Borrow<[u8]> for Ordered {
+    fn borrow(&self) -> &[u8] {
+        &self.0.order
+    }
+}
+
+/// How often a row occurs, by epoch. Most rows have one version, and it takes no allocation.
+#[derive(Debug)]
+struct Versions {
+    epoch: Epoch,
+    count: i64,
+    /// What was before, oldest first.
+    older: Vec<(Epoch, i64)>,
+}
+
+impl Versions {
+    fn at(&self, at: Epoch) -> i64 {
+        if self.epoch <= at {
+            return self.count;
+        }
+        let before = self.older.iter().rev().find(|(epoch, _)| *epoch <= at);
+        before.map_or(0, |(_, count)| *count)
+    }
+
+    fn add(&mut self, epoch: Epoch, diff: i64) {
+        if self.epoch < epoch {
+            self.older.push((self.epoch, self.count));
+            self.epoch = epoch;
+        }
+        self.count += diff;
+    }
+
+    /// Forgets what no epoch from `since` on needs.
+    fn prune(&mut self, since: Epoch) {
+        if self.epoch <= since {
+            self.older = Vec::new();
+            return;
+        }
+        let settled = self.older.partition_point(|(epoch, _)| *epoch <= since);
+        let Some(newest) = settled.checked_sub(1) else {
+            return;
+        };
+        // To have been absent is what no version says, too.
+        let needless = if self.older[newest].1 == 0 {
+            settled
+        } else {
+            newest
+        };
+        self.older.drain(..needless);
+        if self.older.is_empty() {
+            self.older = Vec::new();
+        }
+    }
+
+    fn is_gone(&self) -> bool {
+        self.count == 0 && self.older.is_empty()
+    }
+}
+
+/// A change of the log.
+#[derive(Debug)]
+struct Change {
+    row: Arc<Row>,
+    diff: i64,
+    /// Whether the row has versions to prune once this falls out of the history.
+    prunes: bool,
+}
+
+/// What an epoch changed, in the order it was applied.
+#[derive(Debug)]
+struct EpochLog {
+    epoch: Epoch,
+    changes: Vec<Change>,
+}
+
+/// What a run of changes did besides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Effect {
+    /// Bytes that the log took on, and the rows it alone keeps from now on.
+    pub history_bytes: usize,
+    /// Rows that now occur less than never, and did not before.
+    pub anomalies: u64,
+}
+
+/// The place of the next change to read: an epoch of the log and an index in it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LogPosition {
+    epoch: Epoch,
+    index: usize,
+}
+
+impl LogPosition {
+    /// Before the first change after an epoch.
+    pub fn after(epoch: Epoch) -> LogPosition {
+        LogPosition {
+            epoch: epoch.saturating_add(1),
+            index: 0,
+        }
+    }
+}
+
+/// The rows and the log of one worker.
+#[derive(Debug, Default)]
+pub(super) struct Shard {
+    rows: BTreeMap<Ordered, Versions>,
+    log: VecDeque<EpochLog>,
+    newest: Epoch,
+    bytes: usize,
+}
+
+/// About what a row takes: its parts, its place in the map, and the allocator's share.
+fn row_bytes(row: &Row) -> usize {
+    const FIXED: usize = size_of::<Row>() + size_of::<(Ordered, Versions)>() * 3 / 2 + 64;
+    FIXED + row.order.len() + row.key.len() + row.value.len()
+}
+
+const CHANGE_BYTES: usize = size_of::<Change>() + size_of::<(Epoch, i64)>();
+
+impl Shard {
+    /// Takes in changes at an epoch; each row occurs at most once in them.
+    pub fn apply(
+        &mut self,
+        epoch: Epoch,
+        since: Epoch,
+        changes: impl Iterator<Item = (Ordered, i64)>,
+    ) -> Effect {
+        assert!(
+            self.newest <= epoch,
+            "epoch {epoch} is applied to a shard that is already at {}",
+            self.newest
+        );
+        self.newest = epoch;
+        if self.log.back().is_none_or(|last| last.epoch < epoch) {
+            self.log.push_back(EpochLog {
+                epoch,
+                changes: Vec::new(),
+            });
+        }
+        let log = self
+            .log
+            .back_mut()
+            .expect("the epoch's log was pushed above");
+        let mut effect = Effect::default();
+        for (row, diff) in changes {
+            let (row, before, after, prunes) = match self.rows.entry(row) {
+                Entry::Vacant(place) => {
+                    let row = Arc::clone(&place.key().0);
+                    self.bytes += row_bytes(&row);
+                    place.insert(Versions {
+                        epoch,
+                        count: diff,
+                        older: Vec::new(),
+                    });
+                    (row, 0, diff, false)
+                }
+                Entry::Occupied(mut place) => {
+                    let row = Arc::clone(&place.key().0);
+                    let versions = place.get_mut();
+                    let before = versions.count;
+                    versions.prune(since);
+                    versions.add(epoch, diff);
+                    (row, before, versions.count, true)
+                }
+            };
+            effect.anomalies += u64::from(before >= 0 && after < 0);
+            effect.history_bytes += CHANGE_BYTES + if diff < 0 { row_bytes(&row) } else { 0 };
+            self.bytes += CHANGE_BYTES;
+            log.changes.push(Change { row, diff, prunes });
+        }
+        effect
+    }
+
+    /// Forgets at most `budget` changes that no epoch from `since` on needs; says how many.
+    pub fn compact(&mut self, since: Epoch, budget: usize) -> usize {
+        let mut done = 0;
+        while done < budget {
+            let Some(oldest) = self.log.front_mut().filter(|log| log.epoch <= since) else {
+                break;
+            };
+            let Some(change) = oldest.changes.pop() else {
+                self.log.pop_front();
+                continue;
+            };
+            done += 1;
+            self.bytes -= CHANGE_BYTES;
+            if change.prunes {
+                self.prune(&change.row, since);
+            }
+        }
+        done
+    }
+
+    fn prune(&mut self, row: &Row, since: Epoch) {
+        let Some(versions) = self.rows.get_mut(&*row.order) else {
+            return;
+        };
+        versions.prune(since);
+        if versions.is_gone() {
+            self.rows.remove(&*row.order);
+            self.bytes -= row_bytes(row);
+        }
+    }
+
+    /// Visits at most [`RUN`] rows of a range with how often they occur at `at`, zero included.
+    /// Gives the last one visited if there may be more.
+    pub fn visit(
+        &self,
+        at: Epoch,
+        (from, to): (Bound<&[u8]>, Bound<&[u8]>),
+        mut each: impl FnMut(&Ordered, i64),
+    ) -> Option<Ordered> {
+        let mut last = None;
+        let mut visited = 0;
+        for (row, versions) in self.rows.range::<[u8], _>((from, to)).take(RUN) {
+            each(row, versions.at(at));
+            visited += 1;
+            last = Some(row);
+        }
+        last.filter(|_| visited == RUN).cloned()
+    }
+
+    /// Copies a bounded run of changes up to and with epoch `to`; says where the next one starts.
+    pub fn changes(
+        &self,
+        from: LogPosition,
+        to: Epoch,
+        out: &mut Vec<(Ordered, i64)>,
+    ) -> Option<LogPosition> {
+        let mut room = RUN;
+        let mut next = from;
+        let first = self.log.partition_point(|log| log.epoch < from.epoch);
+        for log in self.log.range(first..).take_while(|log| log.epoch <= to) {
+            if log.epoch > next.epoch {
+                next = LogPosition {
+                    epoch: log.epoch,
+                    index: 0,
+                };
+            }
+            for change in log.changes.iter().skip(next.index) {
+                if room == 0 {
+                    return Some(next);
+                }
+                out.push((Ordered(Arc::clone(&change.row)), change.diff));
+                next.index += 1;
+                room -= 1;
+            }
+        }
+        None
+    }
+
+    /// About how many bytes the rows and their history take.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// How many rows are kept at all, those that are only history included.
+    #[cfg(test)]
+    pub fn kept(&self) -> usize {
+        self.rows.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(n: u32) -> Ordered {
+        Ordered(Arc::new(Row::new(&n, &(), None).unwrap()))
+    }
+
+    fn counts(shard: &Shard, at: Epoch) -> Vec<(String, i64)> {
+        let mut seen = Vec::new();
+        shard.visit(at, (Bound::Unbounded, Bound::Unbounded), |row, count| {
+            seen.push((row.0.key.to_string(), count));
+        });
+        seen.retain(|(_, count)| *count != 0);
+        seen
+    }
+
+    #[test]
+    fn each_epoch_sees_its_own_version_until_it_is_pruned() {
+        let mut shard = Shard::default();
+        shard.apply(1, 0, [(row(1), 1), (row(2), 3)].into_iter());
+        shard.apply(2, 0, [(row(1), -1)].into_iter());
+        shard.apply(4, 0, [(row(1), 2)].into_iter());
+        let ones = |at| {
+            counts(&shard, at)
+                .iter()
+                .find(|(key, _)| key == "1")
+                .map(|(_, n)| *n)
+        };
+        assert_eq!(
+            [0, 1, 2, 3, 4].map(ones),
+            [None, Some(1), None, None, Some(2)]
+        );
+        assert_eq!(shard.compact(3, usize::MAX), 3);
+        let ones = |at| {
+            counts(&shard, at)
+                .iter()
+                .find(|(key, _)| key == "1")
+                .map(|(_, n)| *n)
+        };
+        assert_eq!([3, 4].map(ones), [None, Some(2)]);
+    }
+
+    #[test]
+    fn a_row_that_left_takes_nothing_once_its_history_is_pruned() {
+        let mut shard = Shard::default();
+        for n in 0..1000 {
+            shard.apply(1, 0, [(row(n), 1)].into_iter());
+        }
+        shard.apply(2, 0, (0..1000).map(|n| (row(n), -1)));
+        shard.apply(3, 0, [(row(7), 1)].into_iter());
+        shard.apply(3, 0, [(row(7), -1)].into_iter());
+        while shard.compact(3, 100) > 0 {}
+        assert_eq!((shard.kept(), shard.bytes(), shard.log.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_negative_count_is_kept_and_counted_once() {
+        let mut shard = Shard::default();
+        assert_eq!(shard.apply(1, 0, [(row(1), -1)].into_iter()).anomalies, 1);
+        assert_eq!(shard.apply(2, 0, [(row(1), -1)].into_iter()).anomalies, 0);
+        assert_eq!(shard.apply(3, 0, [(row(1), 3)].into_iter()).anomalies, 0);
+        assert_eq!(counts(&shard, 3), [("1".to_string(), 1)]);
+    }
+}
