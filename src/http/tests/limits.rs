@@ -16,7 +16,7 @@ async fn unknown_addresses_and_methods_are_problems_too() {
         "/nowhere",
         "/v1",
         "/v1/queries/a/b/c",
-        "/v1/queries/counts/key",
+        "/v1/queries/counts/keys/x",
     ] {
         world.get(path).await.is_problem(404, "nothing is at '/");
     }

@@ -70,9 +70,9 @@ async fn ranges_prefixes_and_final_rows_narrow_a_pull() {
         .await
         .is_problem(400, "'names' has no final rows");
     world
-        .get("/v1/queries/counts?prefix=%5B")
+        .get("/v1/queries/counts/key/x")
         .await
-        .is_problem(400, "'counts'");
+        .is_problem(400, "query 'counts': 'x' is no key");
 }
 
 #[tokio::test]
