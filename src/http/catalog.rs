@@ -17,7 +17,7 @@ use crate::time::{Epoch, Timestamp};
 use crate::view::{CheckpointInfo, Labels, ReadError, View};
 
 #[derive(Serialize)]
-struct Queries<'a> {
+struct QueryList<'a> {
     now: Timestamp,
     ready: bool,
     stale: bool,
@@ -43,13 +43,13 @@ struct QueryEntry<'a> {
 }
 
 /// `GET /v1/queries`.
-pub(super) async fn queries(state: Arc<State>, raw: String) -> Result<Response, Problem> {
-    params::none(&raw)?;
+pub(super) fn queries(state: &State, raw: &str) -> Result<Response, Problem> {
+    params::none(raw)?;
     let views = &state.service.views;
     let labels = views.upper();
     let since = views.since();
-    let entry = |view| query_entry(&state, view, labels.as_deref(), since);
-    Ok(json(&Queries {
+    let entry = |view| query_entry(state, view, labels.as_deref(), since);
+    Ok(json(&QueryList {
         now: state.now(),
         ready: views.is_ready(),
         stale: state.is_stale(),
@@ -88,7 +88,7 @@ fn query_entry<'a>(
 }
 
 #[derive(Serialize)]
-struct Streams {
+struct StreamList {
     now: Timestamp,
     as_of: Option<Epoch>,
     streams: Vec<StreamEntry>,
@@ -116,13 +116,13 @@ pub(super) struct PartitionEntry {
 }
 
 /// `GET /v1/streams`.
-pub(super) async fn streams(state: Arc<State>, raw: String) -> Result<Response, Problem> {
-    params::none(&raw)?;
+pub(super) fn streams(state: &State, raw: &str) -> Result<Response, Problem> {
+    params::none(raw)?;
     let labels = state.service.views.upper();
-    Ok(json(&Streams {
+    Ok(json(&StreamList {
         now: state.now(),
         as_of: labels.as_ref().map(|labels| labels.epoch),
-        streams: stream_entries(&state, labels.as_deref()),
+        streams: stream_entries(state, labels.as_deref()),
     }))
 }
 
@@ -210,14 +210,14 @@ pub(super) async fn checkpoints(
 }
 
 /// `GET /healthz`: whether the process answers at all.
-pub(super) async fn health(raw: String) -> Result<Response, Problem> {
-    params::none(&raw)?;
+pub(super) fn health(raw: &str) -> Result<Response, Problem> {
+    params::none(raw)?;
     Ok(answer::json(br#"{"status":"ok"}"#.to_vec()))
 }
 
 /// `GET /readyz`: whether the service has caught up and can be read.
-pub(super) async fn readiness(state: Arc<State>, raw: String) -> Result<Response, Problem> {
-    params::none(&raw)?;
+pub(super) fn readiness(state: &State, raw: &str) -> Result<Response, Problem> {
+    params::none(raw)?;
     if state.service.views.is_ready() {
         Ok(answer::json(br#"{"status":"ready"}"#.to_vec()))
     } else {

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use warp::http::Response as HttpResponse;
 use warp::http::header::{CONTENT_TYPE, HeaderValue};
 use warp::reply::Response;
 
-use super::catalog::{StreamEntry, stream_entries};
+use super::catalog::{PartitionEntry, StreamEntry, stream_entries};
 use super::params;
 use super::problem::Problem;
 use super::state::State;
@@ -42,13 +42,13 @@ impl Requests {
 }
 
 /// `GET /metrics`.
-pub(super) async fn metrics(state: Arc<State>, raw: String) -> Result<Response, Problem> {
-    params::none(&raw)?;
+pub(super) fn metrics(state: &State, raw: &str) -> Result<Response, Problem> {
+    params::none(raw)?;
     let labels = state.service.views.upper();
     let mut page = Page::default();
-    service(&mut page, &state, labels.as_deref());
-    queries(&mut page, &state, labels.as_deref());
-    streams(&mut page, &stream_entries(&state, labels.as_deref()));
+    service(&mut page, state, labels.as_deref());
+    queries(&mut page, state, labels.as_deref());
+    streams(&mut page, &stream_entries(state, labels.as_deref()));
     requests(&mut page, &state.requests);
     let mut response = HttpResponse::new(page.0.into());
     response.headers_mut().insert(
@@ -149,6 +149,9 @@ fn queries(page: &mut Page, state: &State, labels: Option<&Labels>) {
     }
 }
 
+/// A metric of each partition: its name, its help, and its value.
+type PartitionMetric = (&'static str, &'static str, fn(&PartitionEntry) -> u64);
+
 fn streams(page: &mut Page, streams: &[StreamEntry]) {
     page.family(
         "stream_rejected_records_total",
@@ -173,12 +176,7 @@ fn streams(page: &mut Page, streams: &[StreamEntry]) {
             page.sample("stream_watermark_seconds", &labels, seconds(watermark.0));
         }
     }
-    type Column = (
-        &'static str,
-        &'static str,
-        fn(&super::catalog::PartitionEntry) -> u64,
-    );
-    let columns: [Column; 4] = [
+    let columns: [PartitionMetric; 4] = [
         (
             "partition_position",
             "Next position not yet included",

@@ -26,8 +26,7 @@ const BOTH: &str = "GET, HEAD, POST";
 /// Every address. The read of one key comes first: it is asked most.
 pub(super) fn routes(state: &Arc<State>) -> BoxedFilter<(Response,)> {
     let nothing = full().and_then(|path: FullPath| async move {
-        let detail = format!("nothing is at '{}': see /v1/queries", path.as_str());
-        Err::<Response, _>(warp::reject::custom(Problem::new(Kind::NotFound, detail)))
+        Err::<Response, _>(warp::reject::custom(Nothing(path)))
     });
     let routes = reads(state)
         .or(records(state))
@@ -89,12 +88,12 @@ fn lists(state: &Arc<State>) -> BoxedFilter<(Response,)> {
         .and(only(READ))
         .and(raw_query())
         .and(with(state))
-        .then(|_, raw, state| answer("queries", catalog::queries(state, raw)));
+        .map(|_, raw: String, state: Arc<State>| now("queries", catalog::queries(&state, &raw)));
     let streams = path!("v1" / "streams")
         .and(only(READ))
         .and(raw_query())
         .and(with(state))
-        .then(|_, raw, state| answer("streams", catalog::streams(state, raw)));
+        .map(|_, raw: String, state: Arc<State>| now("streams", catalog::streams(&state, &raw)));
     let checkpoints = path!("v1" / "checkpoints")
         .and(only(BOTH))
         .and(raw_query())
@@ -107,20 +106,20 @@ fn operations(state: &Arc<State>) -> BoxedFilter<(Response,)> {
     let health = path!("healthz")
         .and(only(READ))
         .and(raw_query())
-        .then(|_, raw| answer("healthz", catalog::health(raw)));
+        .map(|_, raw: String| now("healthz", catalog::health(&raw)));
     let readiness = path!("readyz")
         .and(only(READ))
         .and(raw_query())
         .and(with(state))
-        .then(|_, raw, state| answer("readyz", catalog::readiness(state, raw)));
+        .map(|_, raw: String, state: Arc<State>| now("readyz", catalog::readiness(&state, &raw)));
     let metrics = path!("metrics")
         .and(only(READ))
         .and(raw_query())
         .and(with(state))
-        .then(|_, raw, state| answer("metrics", metrics::metrics(state, raw)));
+        .map(|_, raw: String, state: Arc<State>| now("metrics", metrics::metrics(&state, &raw)));
     let dashboard = path::end()
         .and(only(READ))
-        .then(|_| answer("dashboard", async { Ok(dashboard::page()) }));
+        .map(|_| now("dashboard", Ok(dashboard::page())));
     health
         .or(readiness)
         .unify()
@@ -165,16 +164,39 @@ async fn answer(
     route: &'static str,
     handler: impl Future<Output = Result<Response, Problem>>,
 ) -> Response {
-    let mut response = handler.await.unwrap_or_else(Problem::into_response);
+    now(route, handler.await)
+}
+
+/// Notes which route an outcome is of.
+fn now(route: &'static str, outcome: Result<Response, Problem>) -> Response {
+    let mut response = outcome.unwrap_or_else(Problem::into_response);
     response.extensions_mut().insert(RouteName(route));
     response
 }
 
+/// Rejects a path that no route takes. It is not a problem yet: a route that takes the path with
+/// another method has more to say.
+#[derive(Debug)]
+struct Nothing(FullPath);
+
+impl warp::reject::Reject for Nothing {}
+
 /// What is answered when no route is taken.
 async fn refusal(rejection: Rejection) -> Result<Response, Infallible> {
-    let problem = rejection.find::<Problem>().cloned().unwrap_or_else(|| {
-        tracing::error!(?rejection, "a request was refused for an unknown reason");
-        Problem::new(Kind::Internal, "the service could not read the request")
-    });
+    let problem = if let Some(problem) = rejection.find::<Problem>() {
+        problem.clone()
+    } else if let Some(Nothing(path)) = rejection.find() {
+        let detail = format!("nothing is at '{}': see /v1/queries", path.as_str());
+        Problem::new(Kind::NotFound, detail)
+    } else {
+        tracing::error!(
+            ?rejection,
+            "a request was refused for a reason that is not ours"
+        );
+        Problem::new(
+            Kind::Internal,
+            "the service could not read the request: see its log",
+        )
+    };
     Ok(problem.into_response())
 }

@@ -1,0 +1,297 @@
+//! Reads: pages, cursors, keys, epochs, and waiting for a post.
+
+use std::sync::atomic::Ordering;
+
+use serde_json::{Value, json};
+
+use super::{World, token};
+use crate::row::Row;
+
+fn keys(answer: &Value) -> Vec<Value> {
+    answer["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["key"].clone())
+        .collect()
+}
+
+#[tokio::test]
+async fn a_pull_is_labelled_in_body_and_headers() {
+    let world = World::ready();
+    let answer = world.get("/v1/queries/counts").await;
+    assert_eq!(
+        answer.text(),
+        concat!(
+            r#"{"query":"counts","as_of":10,"complete_through":500,"stale":false,"#,
+            r#""positions":{"clicks":{"0":3}},"rows":["#,
+            r#"{"key":["a",1],"value":1,"final":true},"#,
+            r#"{"key":["a",2],"value":1,"final":true},"#,
+            r#"{"key":["b",1],"value":1,"final":false}],"next":null}"#
+        )
+    );
+    answer.json();
+    assert_eq!(answer.header("waterclock-as-of"), "10");
+    assert_eq!(answer.header("waterclock-complete-through"), "500");
+    assert_eq!(answer.header("x-content-type-options"), "nosniff");
+    world.stale.store(true, Ordering::Relaxed);
+    assert_eq!(world.get("/v1/queries/counts").await.json()["stale"], true);
+}
+
+#[tokio::test]
+async fn a_row_occurs_as_often_as_its_multiplicity() {
+    let world = World::ready();
+    let answer = world.get("/v1/queries/names").await.json();
+    assert_eq!(
+        answer["rows"],
+        json!([{"key": "x", "value": 1}, {"key": "x", "value": 1}])
+    );
+}
+
+#[tokio::test]
+async fn ranges_prefixes_and_final_rows_narrow_a_pull() {
+    let world = World::ready();
+    for (query, expected) in [
+        ("prefix=a", json!([["a", 1], ["a", 2]])),
+        ("prefix=%5B%22a%22%5D", json!([["a", 1], ["a", 2]])),
+        ("from=%5B%22a%22,2%5D", json!([["a", 2], ["b", 1]])),
+        ("to=%5B%22a%22,2%5D", json!([["a", 1]])),
+        ("final=true", json!([["a", 1], ["a", 2]])),
+        ("final=false&limit=1", json!([["a", 1]])),
+    ] {
+        let answer = world
+            .get(&format!("/v1/queries/counts?{query}"))
+            .await
+            .json();
+        assert_eq!(json!(keys(&answer)), expected, "{query}");
+    }
+    world
+        .get("/v1/queries/names?final=true")
+        .await
+        .is_problem(400, "'names' has no final rows");
+    world
+        .get("/v1/queries/counts/key/x")
+        .await
+        .is_problem(400, "query 'counts': 'x' is no key");
+}
+
+#[tokio::test]
+async fn a_cursor_stays_at_its_epoch_until_that_is_gone() {
+    let world = World::ready();
+    let first = world.get("/v1/queries/counts?limit=2").await.json();
+    let next = first["next"].as_str().unwrap().to_owned();
+    world.count(20, [("aa", 0, 0), ("c", 0, 0)]);
+    world.show(20, 5, Some(600));
+    let page = format!("/v1/queries/counts?limit=2&cursor={next}");
+    let second = world.get(&page).await.json();
+    assert_eq!(
+        (second["as_of"].clone(), keys(&second)),
+        (json!(10), vec![json!(["b", 1])])
+    );
+    assert_eq!(second["next"], Value::Null);
+    assert_eq!(world.get("/v1/queries/counts").await.json()["as_of"], 20);
+    for other in [
+        "/v1/queries/names?",
+        "/v1/queries/counts?prefix=a&",
+        "/v1/queries/counts/late?",
+    ] {
+        let address = format!("{other}cursor={next}");
+        world
+            .get(&address)
+            .await
+            .is_problem(400, "another address or range");
+    }
+    world
+        .get("/v1/queries/counts?cursor=AAAA")
+        .await
+        .is_problem(400, "no cursor");
+    world.show(30, 5, Some(600));
+    world.get(&page).await.is_problem(410, "epoch 10 is gone");
+}
+
+#[tokio::test]
+async fn history_can_be_read_within_its_bounds() {
+    let world = World::ready();
+    world.count(20, [("c", 0, 0)]);
+    world.show(20, 5, Some(600));
+    let at = async |epoch: u64| world.get(&format!("/v1/queries/counts?at={epoch}")).await;
+    assert_eq!(keys(&at(20).await.json()).len(), 4);
+    let past = at(19).await.json();
+    assert_eq!((past["as_of"].clone(), keys(&past).len()), (json!(10), 3));
+    at(21).await.is_problem(400, "epoch 21");
+    at(9).await.is_problem(410, "epoch 9");
+}
+
+#[tokio::test]
+async fn one_key_is_read_by_its_json_or_its_plain_text() {
+    let world = World::ready();
+    let names = world.views.query("names").unwrap();
+    names.apply(
+        0,
+        20,
+        vec![(Row::new(&"a/b c+d", &2_u64, None).unwrap(), 1)],
+    );
+    world.show(20, 5, Some(600));
+    let key = async |path: &str| world.get(&format!("/v1/queries/{path}")).await;
+    assert_eq!(
+        keys(&key("counts/key/%5B%22a%22,2%5D").await.json()),
+        [json!(["a", 2])]
+    );
+    assert_eq!(keys(&key("names/key/x").await.json()), ["x", "x"]);
+    assert_eq!(keys(&key("names/key/%22x%22").await.json()), ["x", "x"]);
+    for path in ["names/key/a%2Fb%20c+d", "names/key/a/b%20c+d"] {
+        assert_eq!(keys(&key(path).await.json()), ["a/b c+d"], "{path}");
+    }
+    assert_eq!(key("names/key/x").await.header("waterclock-as-of"), "20");
+    key("names/key/y")
+        .await
+        .is_problem(404, "no row with the key 'y'");
+    key("names/key/a%2Fb%20c+d?at=10")
+        .await
+        .is_problem(404, "no row");
+    key("names/key/%ff")
+        .await
+        .is_problem(400, "percent-encoded");
+    key("names/key/x?prefix=a")
+        .await
+        .is_problem(400, "'prefix' is not known");
+    key("nothing/key/x")
+        .await
+        .is_problem(404, "query 'nothing' does not exist");
+}
+
+#[tokio::test]
+async fn late_and_rejected_records_are_read_as_pages() {
+    let world = World::ready();
+    let late = Row::new(&("clicks", 0_u32, 7_u64), &"too late", None).unwrap();
+    world
+        .views
+        .late("counts")
+        .unwrap()
+        .apply(0, 20, vec![(late.clone(), 1)]);
+    world
+        .views
+        .rejected("clicks")
+        .unwrap()
+        .apply(0, 20, vec![(late, 1)]);
+    world.show(20, 5, Some(600));
+    let row = json!([{"key": ["clicks", 0, 7], "value": "too late"}]);
+    let answer = world.get("/v1/queries/counts/late?limit=1").await.json();
+    assert_eq!(
+        (&answer["query"], &answer["rows"]),
+        (&json!("counts"), &row)
+    );
+    let after = format!("/v1/streams/clicks/rejected?after={}", token(3));
+    let answer = world.get(&after).await.json();
+    assert_eq!(
+        (&answer["stream"], &answer["rows"]),
+        (&json!("clicks"), &row)
+    );
+    world
+        .get("/v1/streams/other/rejected")
+        .await
+        .is_problem(404, "stream 'other'");
+    world
+        .get("/v1/queries/other/late")
+        .await
+        .is_problem(404, "query 'other'");
+    world
+        .get("/v1/queries/counts/late?final=true")
+        .await
+        .is_problem(400, "'final' is not known");
+}
+
+#[tokio::test]
+async fn a_read_after_a_post_waits_for_its_epoch() {
+    let world = World::ready();
+    world.log.end.store(5, Ordering::SeqCst);
+    let address = format!("/v1/queries/counts?after={}", token(5));
+    let mut read = std::pin::pin!(world.get(&address));
+    let mut early = std::pin::pin!(tokio::task::yield_now());
+    tokio::select! {
+        biased;
+        _ = &mut read => panic!("answered before the post was included"),
+        () = &mut early => {}
+    }
+    world.show(20, 4, Some(500));
+    world.show(30, 5, Some(500));
+    let answer = read.await.json();
+    assert_eq!(
+        (&answer["as_of"], &answer["positions"]["clicks"]["0"]),
+        (&json!(30), &json!(5))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_ends_in_time() {
+    let world = World::ready();
+    world.log.end.store(5, Ordering::SeqCst);
+    let address = |timeout| format!("/v1/queries/counts?after={}&timeout={timeout}", token(5));
+    world
+        .get(&address("250ms"))
+        .await
+        .is_problem(503, "position 5 of stream 'clicks'");
+    world
+        .get(&address("1h"))
+        .await
+        .is_problem(400, "'timeout' is more than");
+    let stale = "/v1/queries/counts?max_staleness=1s&timeout=1s";
+    world.get(stale).await.is_problem(503, "'max_staleness'");
+    world.show(999_500, 3, Some(500));
+    assert_eq!(world.get(stale).await.json()["as_of"], 999_500);
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_come_true_is_refused_at_once() {
+    let world = World::ready();
+    let other = super::Token {
+        stream: "transfers".into(),
+        position: 1,
+    }
+    .encode();
+    let get = async |token: &str| {
+        world
+            .get(&format!("/v1/queries/counts?after={token}"))
+            .await
+    };
+    get(&other).await.is_problem(400, "stream 'transfers'");
+    get(&token(4)).await.is_problem(409, "ends at 3");
+    get("nonsense").await.is_problem(400, "no token");
+}
+
+#[tokio::test]
+async fn reads_are_refused_until_the_service_is_ready() {
+    let world = World::new();
+    world.show(10, 0, None);
+    for path in [
+        "/v1/queries/counts",
+        "/v1/queries/names/key/x",
+        "/v1/queries/counts/late",
+        "/v1/streams/clicks/rejected",
+        "/v1/queries/counts?at=10",
+        "/readyz",
+    ] {
+        world.get(path).await.is_problem(503, "not ready");
+    }
+    world.views.set_ready();
+    let answer = world.get("/v1/queries/counts?final=true").await;
+    assert_eq!(answer.json()["complete_through"], Value::Null);
+    assert_eq!(answer.header("waterclock-complete-through"), "null");
+}
+
+#[tokio::test]
+async fn a_failed_query_says_why_and_the_others_go_on() {
+    let world = World::ready();
+    world
+        .views
+        .query("counts")
+        .unwrap()
+        .fail("a sum left its type".into());
+    world
+        .get("/v1/queries/counts")
+        .await
+        .is_problem(503, "failed: a sum left its type");
+    world.get("/v1/queries/names").await.json();
+    let list = world.get("/v1/queries").await.json();
+    assert_eq!(list["queries"][0]["failed"], "a sum left its type");
+}
