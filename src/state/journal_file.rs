@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::StateError;
 use super::files::failed;
-use crate::time::{Epoch, Timestamp, reading_plain_times};
+use crate::time::{Epoch, reading_plain_times};
 
 /// What one epoch was: enough to feed it again with the same cuts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
