@@ -28,7 +28,8 @@ pub struct Row {
     pub key: Box<str>,
     /// The value as JSON.
     pub value: Box<str>,
-    /// The row is final once the query's watermark has reached this; `None` where nothing closes it.
+    /// The row is final once the query's watermark has reached this; `None` where nothing closes
+    /// it.
     pub final_at: Option<Timestamp>,
 }
 

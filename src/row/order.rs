@@ -9,7 +9,7 @@
 //!   < floats   40       8 bytes, big-endian, sign flipped (all bits where negative)
 //!   < text     50       the bytes, 00 as 00 FF; then END
 //!   < sequence 60       tuples, tuple structs, vectors: the parts; then END
-//!   < object   70       structs, maps, enum variants that carry something: name, value, ..; then END
+//!   < object   70       structs, maps, enum variants with content: name, value, ..; then END
 //! ```
 //!
 //! * An integer has the same bytes at every width. Integers sort before floats, whatever their

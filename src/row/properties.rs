@@ -87,7 +87,10 @@ proptest! {
     }
 
     #[test]
-    fn floats_order_by_value(a in any::<f64>(), b in any::<f64>(), c in any::<f32>(), d in any::<f32>()) {
+    fn floats_order_by_value(
+        (a, b) in any::<(f64, f64)>(),
+        (c, d) in any::<(f32, f32)>(),
+    ) {
         prop_assume!(a.is_finite() && b.is_finite() && c.is_finite() && d.is_finite());
         prop_assert_eq!(encode(&a).cmp(&encode(&b)), a.total_cmp(&b));
         prop_assert_eq!(encode(&c).cmp(&encode(&d)), c.total_cmp(&d));

@@ -351,7 +351,8 @@ mod tests {
     }
 
     fn user_and_window() -> Value {
-        let window = json!({"type": "object", "properties": {"start": {"type": "integer"}, "end": {"type": "integer"}}});
+        let fields = json!({"start": {"type": "integer"}, "end": {"type": "integer"}});
+        let window = json!({"type": "object", "properties": fields});
         json!({"type": "array", "prefixItems": [{"type": "string"}, window]})
     }
 

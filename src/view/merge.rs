@@ -71,16 +71,16 @@ impl Filling<'_> {
         let started = self
             .request
             .after
-            .filter(|after| *after.order() == *row.0.order);
+            .filter(|after| *after.order() == *row.row.order);
         let done = started.map_or(0, RowPosition::done);
         let left = count.saturating_sub(done);
         let taken = left.min(self.room);
         if taken < left {
-            self.page.next = Some(RowPosition::within(&row.0, done + taken));
+            self.page.next = Some(RowPosition::within(&row.row, done + taken));
         }
         if taken > 0 {
             self.room -= taken;
-            self.page.rows.push((Arc::clone(&row.0), taken));
+            self.page.rows.push((Arc::clone(&row.row), taken));
         }
         taken < left
     }
@@ -121,7 +121,7 @@ impl<'a> Cursor<'a> {
             .after
             .map_or(first, |after| first.max(after.order()));
         let from = match &self.after {
-            Some(row) => Bound::Excluded(&*row.0.order),
+            Some(row) => Bound::Excluded(&*row.row.order),
             None => Bound::Included(first),
         };
         if end.is_some_and(|end| end <= first) {
@@ -134,7 +134,7 @@ impl<'a> Cursor<'a> {
         let last = shard.visit(request.at, (from, to), |row, count| {
             let is_wanted = request
                 .final_at
-                .is_none_or(|w| row.0.final_at.is_some_and(|final_at| final_at <= w));
+                .is_none_or(|w| row.row.final_at.is_some_and(|final_at| final_at <= w));
             if count != 0 && is_wanted {
                 self.buffer.push_back((row.clone(), count));
             }

@@ -1,6 +1,8 @@
 //! What is the answer now? Query results as ordered, multi-versioned bags of rows in plain memory,
 //! shared with the readers. No dataflow, no HTTP, no clock.
 
+#[cfg(test)]
+mod bank;
 mod horizon;
 mod key;
 mod labels;

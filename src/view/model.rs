@@ -1,8 +1,8 @@
-//! The views against a model: one ordered map per epoch, and readers while a writer works.
+//! The views against a model: one ordered map per epoch.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -283,6 +283,45 @@ fn history_is_bounded_and_rows_that_left_leave_nothing() {
 }
 
 #[test]
+fn the_view_that_changes_most_bounds_the_history_of_all() {
+    let history = History {
+        bytes: 10_000,
+        ..History::default()
+    };
+    let views = Views::new(1, vec![spec("busy"), spec("idle")], vec![], 1, history);
+    views.set_ready();
+    for epoch in 1..=100 {
+        let rows = (0..10).map(|n| (row(&(format!("{epoch}"), n)), 1));
+        views.query("busy").unwrap().apply(0, epoch, rows.collect());
+        views.publish(labels(epoch));
+    }
+    let since = views.since().unwrap();
+    assert!((50..100).contains(&since), "{since}");
+    let read = |at| {
+        views
+            .query("idle")
+            .unwrap()
+            .read(at, &KeyRange::all(), None, 1, None)
+    };
+    assert_eq!(read(since), Ok(Page::default()));
+    assert_eq!(
+        read(since - 1),
+        Err(ReadError::Gone {
+            at: since - 1,
+            since
+        })
+    );
+    // One epoch larger than the whole history is shown nevertheless.
+    let rows = (0..1000_u32).map(|n| (row(&(format!("{n}"), 9)), 1));
+    views.query("busy").unwrap().apply(0, 101, rows.collect());
+    views.publish(labels(101));
+    assert_eq!(
+        (views.since(), views.labels_at(101).map(|l| l.epoch)),
+        (Some(101), Ok(101))
+    );
+}
+
+#[test]
 fn epochs_show_up_in_order_and_once() {
     let views = Views::new(1, vec![spec("q")], vec!["s".into()], 1, History::default());
     let told = Arc::new(AtomicU64::new(0));
@@ -340,93 +379,4 @@ fn a_published_epoch_does_not_change() {
         .query("q")
         .unwrap()
         .apply(0, 3, vec![(row(&("a".into(), 1)), 1)]);
-}
-
-/// Moves money between accounts, each epoch in several parts over two shards.
-fn move_money(views: &Views, accounts: usize, epochs: Epoch, is_over: &AtomicBool) {
-    let view = views.query("bank").unwrap();
-    let account = |n: usize, balance: i64| Row::new(&format!("{n:05}"), &balance, None).unwrap();
-    let mut balances = vec![0_i64; accounts];
-    for shard in 0..2 {
-        let opened = (0..accounts)
-            .filter(|n| n % 2 == shard)
-            .map(|n| (account(n, 0), 1));
-        view.apply(shard, 1, opened.collect());
-    }
-    views.publish(labels(1));
-    let mut dice = 7_usize;
-    for epoch in 2..epochs {
-        for _ in 0..20 {
-            dice = dice
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_041);
-            let (from, to) = ((dice >> 33) % accounts, (dice >> 13) % accounts);
-            for (n, amount) in [(from, -5), (to, 5)] {
-                let gone = (account(n, balances[n]), -1);
-                balances[n] += amount;
-                view.apply(n % 2, epoch, vec![gone, (account(n, balances[n]), 1)]);
-            }
-        }
-        views.publish(labels(epoch));
-    }
-    is_over.store(true, Ordering::Release);
-}
-
-/// Reads the bank page by page until the writer is done; gives how many whole reads succeeded.
-fn audit(views: &Views, accounts: usize, is_over: &AtomicBool) -> usize {
-    let view = views.query("bank").unwrap();
-    let (mut whole, mut seen_last) = (0, false);
-    while !seen_last {
-        seen_last = is_over.load(Ordering::Acquire);
-        let Some(at) = views.upper().map(|labels| labels.epoch) else {
-            continue;
-        };
-        let (mut sum, mut names, mut next) = (0, BTreeSet::new(), None);
-        let outcome = loop {
-            match view.read(at, &KeyRange::all(), next.as_ref(), 97, None) {
-                Err(gone) => break Err(gone),
-                Ok(page) => {
-                    for (row, count) in &page.rows {
-                        assert_eq!(*count, 1);
-                        sum += row.value.parse::<i64>().unwrap();
-                        assert!(names.insert(row.key.clone()), "account {} twice", row.key);
-                    }
-                    let Some(position) = page.next else {
-                        break Ok(());
-                    };
-                    next = Some(position);
-                }
-            }
-        };
-        match outcome {
-            Ok(()) => {
-                assert_eq!((sum, names.len()), (0, accounts), "at epoch {at}");
-                whole += 1;
-            }
-            Err(error) => assert!(matches!(error, ReadError::Gone { .. }), "{error}"),
-        }
-    }
-    whole
-}
-
-#[test]
-fn every_reader_sees_all_the_money_while_it_moves() {
-    let history = History {
-        epochs: 64,
-        ..History::default()
-    };
-    let views = Views::new(1, vec![spec("bank")], vec![], 2, history);
-    let is_over = AtomicBool::new(false);
-    let accounts = 1000;
-    let audits: usize = std::thread::scope(|scope| {
-        let readers: Vec<_> = (0..3)
-            .map(|_| scope.spawn(|| audit(&views, accounts, &is_over)))
-            .collect();
-        move_money(&views, accounts, 600, &is_over);
-        readers
-            .into_iter()
-            .map(|reader| reader.join().unwrap())
-            .sum()
-    });
-    assert!(audits >= 3, "the last state at least is read by everyone");
 }

@@ -50,7 +50,7 @@ impl View {
     pub fn apply(&self, shard: usize, epoch: Epoch, changes: Vec<(Row, i64)>) {
         let shared = changes
             .into_iter()
-            .map(|(row, diff)| (Ordered(Arc::new(row)), diff));
+            .map(|(row, diff)| (Ordered::from(Arc::new(row)), diff));
         let changes = consolidate(shared.collect());
         if changes.is_empty() {
             return;
@@ -154,7 +154,7 @@ impl View {
         }
         let (removals, additions): (Vec<_>, Vec<_>) = consolidate(changes)
             .into_iter()
-            .map(|(row, diff)| (row.0, diff))
+            .map(|(row, diff)| (row.row, diff))
             .partition(|(_, diff)| *diff < 0);
         Ok([removals, additions].concat())
     }

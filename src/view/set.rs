@@ -32,7 +32,7 @@ pub struct Views {
 
 /// How many changes a publication forgets at most: it must stay short whatever falls out of the
 /// history at once. Workers forget more as they apply.
-const FORGET_PER_PUBLISH: usize = 4096;
+const FORGET_PER_PUBLISH: usize = 1024;
 
 impl fmt::Debug for Views {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
