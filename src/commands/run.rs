@@ -17,7 +17,7 @@ use waterclock::http::{HttpOptions, Service, serve};
 use waterclock::source::generator::{Generator, GeneratorOptions};
 use waterclock::state::DataDir;
 use waterclock::view::{Checkpoints, History, Ingest};
-use waterclock::worker::live::{Live, LiveOptions};
+use waterclock::worker::live::{Live, LiveOptions, Work};
 
 use super::setting::{catalog, clock, poison, selected, sources};
 
@@ -58,16 +58,16 @@ pub fn run(args: &RunArgs, all: Vec<Query>) -> anyhow::Result<()> {
     let options = live_options(&config);
     let name = config.service.data_dir.display().to_string();
     let streams = catalog.stream_names();
-    let live = Live::start(
+    let sources = opened.sources;
+    let work = Work {
         queries,
         catalog,
-        opened.sources,
+        sources,
         data,
-        options,
-        clock(),
-        |error| fail(&error),
-    )
-    .with_context(|| format!("starting from '{name}'"))?;
+        clock: clock(),
+    };
+    let live = Live::start(work, options, |error| fail(&error))
+        .with_context(|| format!("starting from '{name}'"))?;
     let live = Arc::new(live);
     let ingest: Arc<dyn Ingest> = opened.log.clone();
     let generator = match &config.demo {

@@ -10,8 +10,8 @@ use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::operators::{Concatenate, Probe};
 use timely::dataflow::{ProbeHandle, Scope, Stream as Flowing};
 
+use super::answer::{Answer, Query};
 use super::catalog::{BuildError, Catalog, StreamDef, is_name};
-use super::query::{Answer, Query};
 use super::share::Shared;
 use super::stream::{Stream, typed};
 use crate::dataflow::bounded::{Shown, Sink, Store};
@@ -112,7 +112,7 @@ impl<'s> Env<'s> {
                 stream: u16::try_from(place).expect("fewer than 65536 streams"),
                 lateness: crate::time::millis_of(stream.lateness),
                 max_ahead: running.max_ahead,
-                counted: running.counted[place].clone(),
+                counted: std::sync::Arc::clone(&running.counted[place]),
             };
             let (high, judge) = (stream.decode)(feed.tasks.clone(), intake, env.lines.clone());
             highest.push(high);

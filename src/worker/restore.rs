@@ -31,15 +31,14 @@ pub fn fates(
 ) -> Result<BTreeMap<String, Fate>, StateError> {
     let mut fates = BTreeMap::new();
     for (name, shape) in &catalog.boundaries {
-        let fate = match checkpoint.manifest().boundaries.get(name) {
-            None => Fate::New,
-            Some(_) => {
-                let batches = checkpoint.load(name)?;
-                match batches.iter().try_for_each(|batch| (shape.check)(batch)) {
-                    Ok(()) => Fate::Restored,
-                    Err(error) => Fate::Refused(error.to_string()),
-                }
+        let fate = if checkpoint.manifest().boundaries.contains_key(name) {
+            let batches = checkpoint.load(name)?;
+            match batches.iter().try_for_each(|batch| (shape.check)(batch)) {
+                Ok(()) => Fate::Restored,
+                Err(error) => Fate::Refused(error.to_string()),
             }
+        } else {
+            Fate::New
         };
         fates.insert(name.clone(), fate);
     }
