@@ -11,6 +11,10 @@ use crate::state::CheckpointStore;
 use crate::time::{Epoch, Timestamp};
 use crate::view::CheckpointInfo;
 
+/// After how many epochs without records a checkpoint is taken all the same: the journal before
+/// it can go.
+const IDLE_EPOCHS: u32 = 10_000;
+
 /// Hears how the checkpoint it asked for ended.
 pub(super) type Reply = Box<dyn FnOnce(Result<CheckpointInfo, String>) + Send>;
 
@@ -37,6 +41,8 @@ pub(super) struct Taker {
     begun_at: Instant,
     /// Whether anything was read since the last checkpoint.
     moved: bool,
+    /// How many epochs were journalled since the last checkpoint.
+    journalled: u32,
 }
 
 impl Taker {
@@ -62,6 +68,7 @@ impl Taker {
             asked: Vec::new(),
             begun_at: now,
             moved: false,
+            journalled: 0,
         }
     }
 
@@ -70,9 +77,10 @@ impl Taker {
         self.retained.push_back((epoch, times));
     }
 
-    /// Notes that records were read.
-    pub fn moved(&mut self) {
-        self.moved = true;
+    /// Notes an epoch, and whether it has records.
+    pub fn fed(&mut self, has_records: bool) {
+        self.moved |= has_records;
+        self.journalled = self.journalled.saturating_add(1);
     }
 
     /// Asks for one at the next epoch.
@@ -83,7 +91,9 @@ impl Taker {
     /// Whether the next epoch should be one's.
     pub fn wants(&self, now: Instant) -> bool {
         let is_due = now.duration_since(self.begun_at) >= self.interval;
-        self.taking.is_none() && (!self.asked.is_empty() || (is_due && self.moved))
+        // An idle service needs no checkpoint, but its journal must not grow for ever.
+        let is_needed = self.moved || self.journalled >= IDLE_EPOCHS;
+        self.taking.is_none() && (!self.asked.is_empty() || (is_due && is_needed))
     }
 
     /// Begins one as of an epoch, before the epoch is fed.
@@ -99,6 +109,7 @@ impl Taker {
                     times: None,
                 });
                 self.moved = false;
+                self.journalled = 0;
             }
             Err(error) => {
                 tracing::error!(%error, "no checkpoint is taken");

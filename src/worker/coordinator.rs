@@ -274,8 +274,13 @@ impl Coordinator {
             .max_in_flight
             .saturating_sub(self.progress.bytes());
         let mut plan = Plan::default();
-        if let Err(error) = self.partitions.next(now, room, &mut self.cutter, &mut plan) {
-            self.hinder(error.to_string());
+        match self.partitions.next(now, room, &mut self.cutter, &mut plan) {
+            Err(error) => self.hinder(error.to_string()),
+            Ok(()) => {
+                if let Some((why, _)) = self.progress.hindered.take() {
+                    tracing::info!(%why, "input is taken again");
+                }
+            }
         }
         if self.taker.wants(now) {
             plan.mark = Mark::Checkpoint;
@@ -295,12 +300,7 @@ impl Coordinator {
             return Ok(());
         }
         self.partitions.accept(&plan);
-        if !plan.tasks.is_empty() {
-            self.taker.moved();
-            if let Some((why, _)) = self.progress.hindered.take() {
-                tracing::info!(%why, "reading again");
-            }
-        }
+        self.taker.fed(!plan.tasks.is_empty());
         if plan.mark == Mark::Checkpoint {
             self.taker.begin(plan.epoch, now);
         }
