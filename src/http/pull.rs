@@ -270,7 +270,8 @@ fn check(state: &State, target: &Target<'_>, token: &Token) -> Result<(), Proble
         Some(end) if *position > end => Err(Problem::new(
             Kind::Conflict,
             format!(
-                "parameter 'after' is a token for position {position} of stream '{stream}', whose log ends at {end}: the data directory is not the one the token came from"
+                "parameter 'after' is a token for position {position} of stream '{stream}', whose \
+                 log ends at {end}: the data directory is not the one the token came from"
             ),
         )),
         _ => Ok(()),
