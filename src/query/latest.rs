@@ -77,7 +77,7 @@ where
             ));
             Ok(())
         });
-        let boundary = flow.named_boundary::<Saved<E::Key, Version<E>>>(name.clone());
+        let boundary = flow.env.boundary::<Saved<E::Key, Version<E>>>(name.clone());
         let watermark = flow.stream_watermark(E::STREAM);
         let events = unbatched(events);
         let kept = keyed(events, flow.clocks(), "Latest", boundary, watermark, Latest);

@@ -14,9 +14,11 @@ use super::partitions::Partitions;
 use super::restore::{self, Fate};
 use super::run::{Dataflow, Hands, RunError, Setup};
 use super::snapshots::Snapshots;
+use crate::dataflow::clock::Times;
 use crate::query::{Catalog, Query};
 use crate::source::{Clock, Source, SourceError};
 use crate::state::{Checkpoint, CheckpointStore, DataDir, Journal, StateError};
+use crate::time::Epoch;
 use crate::view::{CheckpointInfo, Checkpoints, History, QuerySpec, Views};
 
 /// How the service runs.
@@ -132,14 +134,7 @@ impl Live {
         let now = Instant::now();
         let store = CheckpointStore::open(&data, options.retain)?;
         let journal = Journal::open(&data)?;
-        let checkpoint = store.newest_valid()?;
-        let rows = match &checkpoint {
-            Some(checkpoint) => fitting_rows(checkpoint, &catalog)?,
-            None => BTreeMap::new(),
-        };
-        let manifest = checkpoint.as_ref().map(Checkpoint::manifest);
-        let times = restore::times(manifest, &catalog);
-        let restored = manifest.map(|manifest| manifest.epoch);
+        let (rows, times, restored) = saved(&store, &catalog)?;
         let views = Arc::new(views(&catalog, &data, &options));
         let (messages, inbox) = channel();
         let snapshots = {
@@ -246,11 +241,27 @@ fn readings(
     sources.into_iter().filter_map(reading).collect()
 }
 
-/// The saved rows, if all of them fit this build.
-fn fitting_rows(
-    checkpoint: &Checkpoint,
+type Rows = BTreeMap<String, Vec<arrow_array::RecordBatch>>;
+
+/// What to start from: the rows and times of the newest checkpoint, and its epoch.
+fn saved(
+    store: &CheckpointStore,
     catalog: &Catalog,
-) -> Result<BTreeMap<String, Vec<arrow_array::RecordBatch>>, LiveError> {
+) -> Result<(Rows, Times, Option<Epoch>), LiveError> {
+    let Some(checkpoint) = store.newest_valid()? else {
+        return Ok((Rows::new(), restore::times(None, catalog), None));
+    };
+    let manifest = checkpoint.manifest();
+    let rows = fitting_rows(&checkpoint, catalog)?;
+    Ok((
+        rows,
+        restore::times(Some(manifest), catalog),
+        Some(manifest.epoch),
+    ))
+}
+
+/// The saved rows, if all of them fit this build.
+fn fitting_rows(checkpoint: &Checkpoint, catalog: &Catalog) -> Result<Rows, LiveError> {
     for (boundary, fate) in restore::fates(checkpoint, catalog)? {
         match fate {
             Fate::Refused(reason) => return Err(LiveError::Misfit { boundary, reason }),
