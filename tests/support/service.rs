@@ -216,9 +216,13 @@ impl Starting {
 
     /// Waits for its URL.
     pub fn ready_for_requests(self) -> Service {
-        let line = self.process.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| {
-            panic!("no URL was printed; it said:\n{}", self.launch.stderr());
-        });
+        let line = self
+            .process
+            .lines
+            .recv_timeout(PATIENCE)
+            .unwrap_or_else(|_| {
+                panic!("no URL was printed; it said:\n{}", self.launch.stderr());
+            });
         let url = line
             .split_whitespace()
             .find(|word| word.starts_with("http://"))
