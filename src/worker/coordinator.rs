@@ -187,11 +187,7 @@ impl Coordinator {
 
     /// One look at everything.
     fn turn(&mut self, inbox: &Receiver<Message>) -> Result<(), LiveError> {
-        let wait = self
-            .options
-            .heartbeat
-            .saturating_sub(self.progress.last_at.elapsed());
-        let mut message = match inbox.recv_timeout(wait) {
+        let mut message = match inbox.recv_timeout(self.patience()) {
             Ok(message) => Some(message),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => Some(Message::Stop),
@@ -203,6 +199,17 @@ impl Coordinator {
         self.cut()?;
         self.syncer.sync(&self.journal);
         Ok(())
+    }
+
+    /// How long there is nothing to do unless a message comes.
+    fn patience(&self) -> Duration {
+        let heartbeat = self.options.heartbeat;
+        match &self.progress.hindered {
+            // An epoch that closes makes room, and says so.
+            _ if self.is_full() => heartbeat,
+            Some((_, since)) => RETRY.saturating_sub(since.elapsed()),
+            None => heartbeat.saturating_sub(self.progress.last_at.elapsed()),
+        }
     }
 
     fn hear(&mut self, message: Message) -> Result<(), LiveError> {
