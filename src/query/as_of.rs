@@ -113,6 +113,11 @@ where
     let (watermark, behaviour) = (flow.watermark(), AsOf { keep });
     let joined = keyed(both, flow.clocks(), "AsOf", boundary, watermark, behaviour);
     let batches = rebatched(joined.emitted, flow.names());
+    // They waited, on the worker that has their key.
+    let flow = Flow {
+        is_by_lines: false,
+        ..flow
+    };
     Stream { flow, batches }
 }
 

@@ -230,6 +230,7 @@ fn build_failing<'s>(env: &Env<'s>, query: &Query, fail: Fail) -> Answer<'s> {
         reads_names: Rc::default(),
         notices: Rc::default(),
         unnamed: Rc::default(),
+        is_by_lines: true,
     };
     (query.build)(flow)
 }
@@ -246,6 +247,8 @@ pub struct Flow<'s> {
     pub(super) reads_names: Rc<RefCell<BTreeSet<String>>>,
     pub(super) notices: Rc<RefCell<Vec<Notices<'s>>>>,
     unnamed: Rc<RefCell<BTreeMap<&'static str, u32>>>,
+    /// Whether records are still in their epoch, and on the worker that has their lines.
+    pub(super) is_by_lines: bool,
 }
 
 impl<'s> Flow<'s> {
@@ -342,8 +345,14 @@ impl<'s> Flow<'s> {
         self.env.scope
     }
 
+    /// The raw lines of records; none once these have left their epoch or worker. That lines
+    /// happen to be at hand must not show.
     pub(super) fn lines(&self) -> RawLines {
-        self.env.lines.clone()
+        if self.is_by_lines {
+            self.env.lines.clone()
+        } else {
+            RawLines::default()
+        }
     }
 
     pub(super) fn names(&self) -> Rc<Vec<Text>> {

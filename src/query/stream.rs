@@ -86,8 +86,12 @@ impl<'s, T: Clone + serde::Serialize + 'static> Stream<'s, T> {
     /// The records of both streams.
     #[must_use]
     pub fn union(self, other: Stream<'s, T>) -> Stream<'s, T> {
+        let is_by_lines = self.flow.is_by_lines && other.flow.is_by_lines;
         Stream {
-            flow: self.flow,
+            flow: Flow {
+                is_by_lines,
+                ..self.flow
+            },
             batches: self.batches.concat(other.batches),
         }
     }
