@@ -114,11 +114,10 @@ where
     let joined = keyed(both, flow.clocks(), "AsOf", boundary, watermark, behaviour);
     let batches = rebatched(joined.emitted, flow.names());
     // They waited, on the worker that has their key.
-    let flow = Flow {
-        is_by_lines: false,
-        ..flow
-    };
-    Stream { flow, batches }
+    Stream {
+        flow: flow.by_lines(false),
+        batches,
+    }
 }
 
 type Sides<'s, K, T, E> = timely::dataflow::Stream<'s, Epoch, Vec<Rc<Vec<(K, Side<T, E>)>>>>;

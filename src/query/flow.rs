@@ -345,6 +345,12 @@ impl<'s> Flow<'s> {
         self.env.scope
     }
 
+    /// The same flow, of records that are or are not where their lines are.
+    pub(super) fn by_lines(mut self, is_by_lines: bool) -> Flow<'s> {
+        self.is_by_lines = is_by_lines;
+        self
+    }
+
     /// The raw lines of records; none once these have left their epoch or worker. That lines
     /// happen to be at hand must not show.
     pub(super) fn lines(&self) -> RawLines {

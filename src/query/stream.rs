@@ -88,10 +88,7 @@ impl<'s, T: Clone + serde::Serialize + 'static> Stream<'s, T> {
     pub fn union(self, other: Stream<'s, T>) -> Stream<'s, T> {
         let is_by_lines = self.flow.is_by_lines && other.flow.is_by_lines;
         Stream {
-            flow: Flow {
-                is_by_lines,
-                ..self.flow
-            },
+            flow: self.flow.by_lines(is_by_lines),
             batches: self.batches.concat(other.batches),
         }
     }
