@@ -19,6 +19,10 @@ impl Event for Click {
 
 /// What is known of a user from a time on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[allow(
+    clippy::struct_field_names,
+    reason = "fields are called as in the stream"
+)]
 pub struct User {
     pub user_id: Text,
     pub country: Text,

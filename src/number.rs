@@ -99,22 +99,31 @@ impl ExactSum {
             if let Some((_, high, low)) = limbs.next_if(|(limb, ..)| usize::from(*limb) == place) {
                 carry += joined(*high, *low);
             }
-            *digit = (carry & 0xffff_ffff) as u32;
+            *digit = low_half(carry);
             carry >>= 32;
         }
         // What is left is the sign: two's complement over all digits.
         let negative = carry < 0;
         if negative {
-            let mut add = 1_u64;
+            let mut add = 1_u32;
             for digit in &mut digits {
-                let flipped = u64::from(!*digit) + add;
-                *digit = (flipped & 0xffff_ffff) as u32;
-                add = flipped >> 32;
+                let (flipped, overflows) = (!*digit).overflowing_add(add);
+                *digit = flipped;
+                add = u32::from(overflows);
             }
         }
         let magnitude = rounded(&digits);
         if negative { -magnitude } else { magnitude }
     }
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the lowest 32 bits, whatever the sign"
+)]
+fn low_half(value: i128) -> u32 {
+    value as u32
 }
 
 #[allow(
@@ -131,6 +140,13 @@ fn joined(high: i64, low: u64) -> i128 {
 }
 
 /// The nearest double to a non-negative fixed-point number, ties to even.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "a bit's place is below 72 * 32, and a mantissa is at most 2^53"
+)]
 fn rounded(digits: &[u32; 72]) -> f64 {
     let Some(top) = digits.iter().rposition(|digit| *digit != 0) else {
         return 0.0;
@@ -154,14 +170,22 @@ fn rounded(digits: &[u32; 72]) -> f64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp, reason = "these sums are exact, to the last bit")]
 mod tests {
+    use proptest::collection::vec;
     use proptest::prelude::*;
 
     use super::*;
 
+    fn finite() -> impl Strategy<Value = f64> {
+        proptest::num::f64::ANY.prop_filter("finite", |number| number.is_finite())
+    }
+
     fn sum(numbers: &[f64]) -> f64 {
         let mut sum = ExactSum::default();
-        numbers.iter().for_each(|n| sum.add(*n));
+        for number in numbers {
+            sum.add(*number);
+        }
         sum.value()
     }
 
@@ -182,25 +206,25 @@ mod tests {
 
     proptest! {
         #[test]
-        fn one_number_is_itself(number in proptest::num::f64::ANY.prop_filter("finite", |n| n.is_finite())) {
+        fn one_number_is_itself(number in finite()) {
             prop_assert_eq!(sum(&[number]), number);
         }
 
         #[test]
-        fn order_does_not_matter(mut numbers in proptest::collection::vec(-1e300_f64..1e300, 0..40)) {
+        fn order_does_not_matter(mut numbers in vec(-1e300_f64..1e300, 0..40)) {
             let forward = sum(&numbers);
             numbers.reverse();
             prop_assert_eq!(forward.to_bits(), sum(&numbers).to_bits());
         }
 
         #[test]
-        fn integers_sum_like_integers(numbers in proptest::collection::vec(-1_000_000_i64..1_000_000, 0..100)) {
-            let floats: Vec<f64> = numbers.iter().map(|n| *n as f64).collect();
-            prop_assert_eq!(sum(&floats), numbers.iter().sum::<i64>() as f64);
+        fn integers_sum_like_integers(numbers in vec(-1_000_000_i32..1_000_000, 0..100)) {
+            let floats: Vec<f64> = numbers.iter().map(|n| f64::from(*n)).collect();
+            prop_assert_eq!(sum(&floats), f64::from(numbers.iter().sum::<i32>()));
         }
 
         #[test]
-        fn a_number_and_its_negative_leave_the_rest(rest in -1e9_f64..1e9, gone in -1e300_f64..1e300) {
+        fn a_number_and_its_negative_cancel(rest in -1e9_f64..1e9, gone in -1e300_f64..1e300) {
             prop_assert_eq!(sum(&[gone, rest, -gone]), rest);
         }
     }

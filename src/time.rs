@@ -88,36 +88,35 @@ impl<'de> Deserialize<'de> for Timestamp {
         if PLAIN.get() || !deserializer.is_human_readable() {
             return i64::deserialize(deserializer).map(Timestamp);
         }
-        struct Visitor;
-        impl de::Visitor<'_> for Visitor {
-            type Value = Timestamp;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(
-                    "a time: integer milliseconds or YYYY-MM-DD[ T]HH:MM:SS[.fff][Z|offset]",
-                )
-            }
-            fn visit_i64<E: de::Error>(self, ms: i64) -> Result<Timestamp, E> {
-                let time = Timestamp(ms);
-                if time.is_valid() {
-                    Ok(time)
-                } else {
-                    Err(E::custom("time outside the years 1 to 9999"))
-                }
-            }
-            fn visit_u64<E: de::Error>(self, ms: u64) -> Result<Timestamp, E> {
-                self.visit_i64(i64::try_from(ms).unwrap_or(i64::MAX))
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Timestamp, E> {
-                // CSV cells arrive as text, integers too.
-                if let Ok(ms) = text.parse::<i64>() {
-                    return self.visit_i64(ms);
-                }
-                Timestamp::parse(text).ok_or_else(|| {
-                    E::custom(format_args!("not a time of the years 1 to 9999: '{text}'"))
-                })
-            }
+        deserializer.deserialize_any(TimeVisitor)
+    }
+}
+
+struct TimeVisitor;
+
+impl de::Visitor<'_> for TimeVisitor {
+    type Value = Timestamp;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a time: integer milliseconds or YYYY-MM-DD[ T]HH:MM:SS[.fff][Z|offset]")
+    }
+    fn visit_i64<E: de::Error>(self, ms: i64) -> Result<Timestamp, E> {
+        let time = Timestamp(ms);
+        if time.is_valid() {
+            Ok(time)
+        } else {
+            Err(E::custom("time outside the years 1 to 9999"))
         }
-        deserializer.deserialize_any(Visitor)
+    }
+    fn visit_u64<E: de::Error>(self, ms: u64) -> Result<Timestamp, E> {
+        self.visit_i64(i64::try_from(ms).unwrap_or(i64::MAX))
+    }
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Timestamp, E> {
+        // CSV cells arrive as text, integers too.
+        if let Ok(ms) = text.parse::<i64>() {
+            return self.visit_i64(ms);
+        }
+        Timestamp::parse(text)
+            .ok_or_else(|| E::custom(format_args!("not a time of the years 1 to 9999: '{text}'")))
     }
 }
 
@@ -229,7 +228,7 @@ fn fraction(text: &[u8]) -> Option<(i64, &[u8])> {
     Some((ms, &text[1 + digits..]))
 }
 
-/// Minutes east of UTC of ``, `Z`, `+hh:mm`, `+hhmm` or `+hh`.
+/// Minutes east of UTC of nothing, `Z`, `+hh:mm`, `+hhmm` or `+hh`.
 fn offset(text: &[u8]) -> Option<i64> {
     let (sign, rest) = match text {
         [] | b"Z" | b"z" => return Some(0),

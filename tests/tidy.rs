@@ -27,7 +27,7 @@ const LAYERS: [(u8, &[&str]); 5] = [
             "http",
         ],
     ),
-    (5, &["cli", "testing", "main", "lib"]),
+    (5, &["cli", "testing", "commands", "main", "lib"]),
 ];
 
 /// Edges that may use other edges all the same: workers drive the traits of sources, sinks, state.
@@ -62,6 +62,7 @@ const OWNERS: [(&str, &[&str]); 10] = [
             "src/state/",
             "src/worker/",
             "src/main.rs",
+            "src/commands/",
         ],
     ),
     ("rdkafka", &["src/source/kafka", "src/sink/kafka"]),

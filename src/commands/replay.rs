@@ -80,12 +80,13 @@ fn write(replayed: &Replayed, has_final: bool, to: impl Write) -> anyhow::Result
         }
     }
     to.flush().context("writing the rows")?;
-    let hex = digest
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    Ok((written, hex))
+    Ok((written, hex(&digest.finalize())))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digit = |half: u8| char::from_digit(half.into(), 16).expect("half a byte is one digit");
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(digit).collect()
 }
 
 fn render(row: &Row, has_final: bool, line: &mut Vec<u8>) {

@@ -15,9 +15,10 @@ use waterclock::config::Config;
 use waterclock::dataflow::decode::is_guarded;
 use waterclock::http::{HttpOptions, Service, serve};
 use waterclock::source::generator::{Generator, GeneratorOptions};
+use waterclock::source::log::EmbeddedLog;
 use waterclock::state::DataDir;
 use waterclock::view::{Checkpoints, History, Ingest};
-use waterclock::worker::live::{Live, LiveOptions};
+use waterclock::worker::live::{Live, LiveOptions, Work};
 
 use super::setting::{catalog, clock, poison, selected, sources};
 
@@ -26,12 +27,7 @@ const DEMO: &str = "visits";
 
 /// Runs until told to stop.
 pub fn run(args: &RunArgs, all: Vec<Query>) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+    log_to_stderr();
     die_on_panic();
     let config = args.config(std::env::vars())?;
     let queries = selected(all, &config.service.queries)?;
@@ -54,44 +50,27 @@ pub fn run(args: &RunArgs, all: Vec<Query>) -> anyhow::Result<()> {
             aside.display()
         );
     }
-    let opened = sources(&config, &catalog, &data, clock())?;
+    let sources = sources(&config, &catalog, &data, clock())?;
     let options = live_options(&config);
     let name = config.service.data_dir.display().to_string();
     let streams = catalog.stream_names();
-    let live = Live::start(
+    let work = Work {
         queries,
         catalog,
-        opened.sources,
+        sources: sources.opened,
         data,
-        options,
-        clock(),
-        |error| fail(&error),
-    )
-    .with_context(|| format!("starting from '{name}'"))?;
-    let live = Arc::new(live);
-    let ingest: Arc<dyn Ingest> = opened.log.clone();
-    let generator = match &config.demo {
-        Some(demo) if streams.iter().any(|s| s == DEMO) && ingest.accepts(DEMO).is_ok() => {
-            let options = GeneratorOptions {
-                stream: DEMO.to_owned(),
-                seed: demo.seed,
-                rate: demo.rate,
-            };
-            let stop = Arc::new(AtomicBool::new(false));
-            Some(Generator::start(
-                options,
-                Arc::clone(&ingest),
-                clock(),
-                stop,
-            )?)
-        }
-        _ => None,
+        clock: clock(),
     };
+    let live = Live::start(work, options, |error| fail(&error))
+        .with_context(|| format!("starting from '{name}'"))?;
+    let live = Arc::new(live);
+    let ingest: Arc<dyn Ingest> = Arc::<EmbeddedLog>::clone(&sources.log);
+    let generator = demo(&config, &streams, &ingest)?;
     let service = Service {
         views: Arc::clone(&live.views),
         ingest,
         checkpoints: Arc::clone(&live) as Arc<dyn Checkpoints>,
-        sources: opened.said,
+        sources: sources.said,
         stale: Arc::new(AtomicBool::new(false)),
         options: http_options(&config)?,
         clock: clock(),
@@ -104,9 +83,44 @@ pub fn run(args: &RunArgs, all: Vec<Query>) -> anyhow::Result<()> {
         serve(listener, service, stop).await.context("serving HTTP")
     })?;
     drop(generator);
-    opened.log.stop();
+    sources.log.stop();
     live.stop();
     Ok(())
+}
+
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+}
+
+/// Starts the demo where it is set and a query reads its stream.
+fn demo(
+    config: &Config,
+    streams: &[String],
+    ingest: &Arc<dyn Ingest>,
+) -> anyhow::Result<Option<Generator>> {
+    let Some(demo) = &config.demo else {
+        return Ok(None);
+    };
+    if !streams.iter().any(|stream| stream == DEMO) || ingest.accepts(DEMO).is_err() {
+        return Ok(None);
+    }
+    let options = GeneratorOptions {
+        stream: DEMO.to_owned(),
+        seed: demo.seed,
+        rate: demo.rate,
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    Ok(Some(Generator::start(
+        options,
+        Arc::clone(ingest),
+        clock(),
+        stop,
+    )?))
 }
 
 fn live_options(config: &Config) -> LiveOptions {

@@ -84,7 +84,7 @@ pub fn poison(config: &Config) -> BTreeMap<String, Poison> {
 /// Every stream's source, and in words what it is.
 pub struct Sources {
     pub log: Arc<EmbeddedLog>,
-    pub sources: Vec<Box<dyn Source>>,
+    pub opened: Vec<Box<dyn Source>>,
     pub said: BTreeMap<String, String>,
 }
 
@@ -148,5 +148,9 @@ pub fn sources(
             sources.push(Box::new(source));
         }
     }
-    Ok(Sources { log, sources, said })
+    Ok(Sources {
+        log,
+        opened: sources,
+        said,
+    })
 }

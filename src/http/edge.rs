@@ -87,7 +87,8 @@ impl Edge {
             Err(_) => Err(Problem::new(
                 Kind::WaitedTooLong,
                 format!(
-                    "no answer within {} s; a post may be stored or not: repeat it under the same Idempotency-Key",
+                    "no answer within {} s; a post may be stored or not: repeat it under the same \
+                     Idempotency-Key",
                     patience.as_secs()
                 ),
             )),

@@ -9,9 +9,10 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use timely::dataflow::Stream as Flowing;
 
-use super::flow::{Env, build};
-use super::query::Query;
+use super::answer::Query;
+use super::flow::{Env, build, late_store, rejected_store};
 use crate::columns::fingerprint;
+use crate::dataflow::bounded;
 use crate::dataflow::clock::{Clocks, Highest};
 use crate::dataflow::decode::{Decoded, Intake, decode, read_line};
 use crate::dataflow::feed::Task;
@@ -167,7 +168,13 @@ impl Catalog {
                 let answers: Vec<_> = queries.iter().map(|query| build(&env, query)).collect();
                 let mut found = env.found();
                 found.streams.sort_by(|a, b| a.name.cmp(&b.name));
-                let defs = answers.iter().map(|answer| answer.def.clone()).collect();
+                let defs: Vec<_> = answers.iter().map(|answer| answer.def.clone()).collect();
+                // The stores of what was not taken are made with the running dataflow only.
+                let rejected = found.streams.iter().map(|s| rejected_store(&s.name));
+                let late = defs.iter().map(|def: &QueryDef| late_store(&def.name));
+                for store in rejected.chain(late) {
+                    env.boundary::<bounded::Saved>(store);
+                }
                 let catalog = Catalog {
                     streams: found.streams,
                     queries: defs,

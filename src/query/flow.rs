@@ -10,8 +10,8 @@ use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::operators::{Concatenate, Probe};
 use timely::dataflow::{ProbeHandle, Scope, Stream as Flowing};
 
+use super::answer::{Answer, Query};
 use super::catalog::{BuildError, Catalog, StreamDef, is_name};
-use super::query::{Answer, Query};
 use super::share::Shared;
 use super::stream::{Stream, typed};
 use crate::dataflow::bounded::{Shown, Sink, Store};
@@ -112,7 +112,7 @@ impl<'s> Env<'s> {
                 stream: u16::try_from(place).expect("fewer than 65536 streams"),
                 lateness: crate::time::millis_of(stream.lateness),
                 max_ahead: running.max_ahead,
-                counted: running.counted[place].clone(),
+                counted: std::sync::Arc::clone(&running.counted[place]),
             };
             let (high, judge) = (stream.decode)(feed.tasks.clone(), intake, env.lines.clone());
             highest.push(high);
@@ -125,11 +125,8 @@ impl<'s> Env<'s> {
         for (place, (stream, judge)) in catalog.streams.iter().zip(judges).enumerate() {
             let decoded = judge(env.clocks.clone());
             let shown = outlet.rejected(&stream.name);
-            closed.push(env.store(
-                &format!("rejected/{}", stream.name),
-                decoded.rejected,
-                shown,
-            ));
+            let name = rejected_store(&stream.name);
+            closed.push(env.store(&name, decoded.rejected, shown));
             let place = u16::try_from(place).expect("fewer than 65536 streams");
             let source = Source {
                 place,
@@ -143,7 +140,7 @@ impl<'s> Env<'s> {
             let answer = build(&env, query);
             let name = &answer.def.name;
             let notices = scope.concatenate(answer.notices.take());
-            closed.push(env.store(&format!("late/{name}"), notices, outlet.late(name)));
+            closed.push(env.store(&late_store(name), notices, outlet.late(name)));
             closed.push((answer.attach)(outlet.rows(name)));
         }
         let probe = ProbeHandle::new();
@@ -158,12 +155,7 @@ impl<'s> Env<'s> {
         // One worker keeps a store, so that its bound does not depend on their number.
         let place = differential_dataflow::hashable::Hashable::hashed(&name.to_owned());
         let is_mine = place % self.scope.peers() as u64 == self.scope.index() as u64;
-        let mut boundaries = self.boundaries.borrow_mut();
-        let boundary = Boundary::new::<crate::dataflow::bounded::Saved>(
-            name.to_owned(),
-            Rc::clone(&self.vault),
-            &mut boundaries,
-        );
+        let boundary = self.boundary::<crate::dataflow::bounded::Saved>(name.to_owned());
         let mut store = Store::new(names, boundary, shown, is_mine);
         let pact = Exchange::new(move |_: &Notice| place);
         retire(notices, self.clocks.clone(), pact, stamped, name, |_| {
@@ -174,6 +166,15 @@ impl<'s> Env<'s> {
         .main
     }
 
+    /// Registers a boundary under its full name.
+    pub(super) fn boundary<R>(&self, name: String) -> Boundary
+    where
+        R: serde::Serialize + serde::de::DeserializeOwned,
+    {
+        let mut boundaries = self.boundaries.borrow_mut();
+        Boundary::new::<R>(name, Rc::clone(&self.vault), &mut boundaries)
+    }
+
     pub(super) fn found(&self) -> Found {
         std::mem::take(&mut self.found.borrow_mut())
     }
@@ -181,6 +182,16 @@ impl<'s> Env<'s> {
     pub(super) fn boundaries(&self) -> Boundaries {
         self.boundaries.borrow().clone()
     }
+}
+
+/// The boundary of a query's late records.
+pub(super) fn late_store(query: &str) -> String {
+    format!("late/{query}")
+}
+
+/// The boundary of a stream's rejected records.
+pub(super) fn rejected_store(stream: &str) -> String {
+    format!("rejected/{stream}")
 }
 
 /// What a running dataflow is given.
@@ -289,15 +300,7 @@ impl<'s> Flow<'s> {
             1 => format!("{}/{kind}", self.query),
             n => format!("{}/{kind}-{n}", self.query),
         };
-        self.named_boundary::<R>(name)
-    }
-
-    pub(super) fn named_boundary<R>(&self, name: String) -> Boundary
-    where
-        R: serde::Serialize + serde::de::DeserializeOwned,
-    {
-        let mut boundaries = self.env.boundaries.borrow_mut();
-        Boundary::new::<R>(name, Rc::clone(&self.env.vault), &mut boundaries)
+        self.env.boundary::<R>(name)
     }
 
     /// Reads the query's watermark from a clock: the minimum over all streams that the whole

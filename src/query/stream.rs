@@ -50,7 +50,7 @@ impl<'s, T: Clone + serde::Serialize + 'static> Stream<'s, T> {
     /// Makes one record of each.
     pub fn map<U: 'static>(self, logic: impl Fn(&T) -> U + 'static) -> Stream<'s, U> {
         self.each("Map", move |record, out| {
-            out.push(record.with(logic(&record.data)))
+            out.push(record.with(logic(&record.data)));
         })
     }
 

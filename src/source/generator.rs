@@ -96,6 +96,10 @@ struct Run {
 }
 
 impl Run {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the pace of the demo is a matter of elapsed time"
+    )]
     fn run(&self) {
         let start = Instant::now();
         let mut pace = Pace::new(self.options.rate);

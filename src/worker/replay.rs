@@ -7,15 +7,15 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
 use super::cuts::{Cutter, EPOCH_BYTES, Reading, SPLIT_BYTES};
+use super::restore;
 use super::run::{Dataflow, Hands, RunError, Said, Setup};
 use crate::dataflow::bounded::{Shown, Sink};
-use crate::dataflow::clock::{StreamTime, Times};
 use crate::dataflow::feed::{Change, Mark, PartitionChange, Plan};
 use crate::dataflow::vault::NoVault;
 use crate::query::{BuildError, Catalog, Outlet, Query};
 use crate::row::Row;
 use crate::source::{Source, SourceError};
-use crate::time::{Epoch, hours, millis_of};
+use crate::time::{Epoch, hours};
 
 /// How many epochs may be between the files and the slowest worker.
 const IN_FLIGHT: u64 = 4;
@@ -77,19 +77,8 @@ impl Replay {
     pub fn run(self) -> Result<Replayed, ReplayError> {
         let kept = Arc::new(Kept::default());
         let (said_sender, said) = channel();
-        let times = Times {
-            streams: (self.catalog.streams.iter())
-                .map(|stream| StreamTime::new(millis_of(stream.lateness)))
-                .collect(),
-        };
-        let mut readings = Vec::new();
-        for source in self.sources {
-            let stream = self.catalog.stream(source.stream()).ok_or_else(|| {
-                let known = self.catalog.stream_names().join(", ");
-                BuildError::UnknownStream(source.stream().to_owned(), known)
-            })?;
-            readings.push(Reading { source, stream });
-        }
+        let times = restore::times(None, &self.catalog);
+        let readings = readings(self.sources, &self.catalog)?;
         let hands = {
             let kept = Arc::clone(&kept);
             move |_| Hands {
@@ -152,6 +141,17 @@ impl Replay {
                 .unwrap_or_else(std::sync::PoisonError::into_inner),
         })
     }
+}
+
+fn readings(sources: Vec<Box<dyn Source>>, catalog: &Catalog) -> Result<Vec<Reading>, BuildError> {
+    let reading = |source: Box<dyn Source>| {
+        let stream = catalog.stream(source.stream()).ok_or_else(|| {
+            let known = catalog.stream_names().join(", ");
+            BuildError::UnknownStream(source.stream().to_owned(), known)
+        })?;
+        Ok(Reading { source, stream })
+    };
+    sources.into_iter().map(reading).collect()
 }
 
 struct Epochs {

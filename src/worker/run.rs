@@ -106,12 +106,16 @@ impl Dataflow {
 
     /// Feeds an epoch. Epochs must increase.
     pub fn feed(&self, plan: Plan) -> Result<(), RunError> {
+        self.feed_all(vec![plan])
+    }
+
+    /// Feeds epochs of which workers that wait learn all at once.
+    pub fn feed_all(&self, plans: Vec<Plan>) -> Result<(), RunError> {
         let gone = || RunError::Panicked("the workers take no more input".to_owned());
-        self.plans
-            .as_ref()
-            .ok_or_else(gone)?
-            .send(plan)
-            .map_err(|_| gone())?;
+        let sender = self.plans.as_ref().ok_or_else(gone)?;
+        for plan in plans {
+            sender.send(plan).map_err(|_| gone())?;
+        }
         self.wake.activate().map_err(|_| gone())
     }
 
@@ -182,9 +186,9 @@ impl Worker {
             frontier = now;
             lines.forget_before(frontier);
             if is_first {
-                report.try_iter().for_each(|(epoch, times)| {
+                for (epoch, times) in report.try_iter() {
                     (self.setup.said)(Said::Times(epoch, times));
-                });
+                }
                 (self.setup.said)(Said::Closed(frontier));
             }
         }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::time::{Epoch, Timestamp};
+use crate::time::Epoch;
 
 fn entry(epoch: Epoch, run: u64) -> JournalEntry {
     let positions = BTreeMap::from([(0, epoch * 10), (7, u64::MAX - epoch)]);
@@ -164,9 +164,10 @@ fn an_epoch_beyond_the_reserved_ones_is_synced_at_once() {
     journal.append(&entry(1_100_000, 1)).unwrap();
     assert_eq!(journal.durable(), 1_000_000);
     let unsynced = journal.unsynced().unwrap();
-    let epoch = std::thread::spawn(|| unsynced.sync().unwrap())
-        .join()
-        .unwrap();
+    let epoch = std::thread::scope(|scope| {
+        let syncing = scope.spawn(|| unsynced.sync().unwrap());
+        syncing.join().unwrap()
+    });
     assert_eq!((epoch, journal.durable()), (1_100_000, 1_100_000));
     assert!(journal.unsynced().is_none());
     journal.append(&entry(1_200_000, 1)).unwrap();

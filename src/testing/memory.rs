@@ -1,4 +1,4 @@
-//! Trying queries out without a service: records in, rows out.
+//! Streams held in memory, and a query over them in one go.
 
 use std::sync::Arc;
 
@@ -50,10 +50,8 @@ impl Source for MemorySource {
         until: Option<u64>,
     ) -> Result<Option<Chunk>, SourceError> {
         let all = &self.partitions[partition as usize];
-        let start = usize::try_from(position)
-            .unwrap_or(usize::MAX)
-            .min(all.len());
-        let last = until.map_or(all.len(), |until| (until as usize).min(all.len()));
+        let within = |position| usize::try_from(position).map_or(all.len(), |p| p.min(all.len()));
+        let (start, last) = (within(position), until.map_or(all.len(), within));
         let rest = &all[start..last];
         if rest.is_empty() {
             return Ok(None);

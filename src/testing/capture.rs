@@ -1,0 +1,151 @@
+//! What a dataflow under test gives out: rows, what was not taken, saved state, and its progress.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arrow_array::RecordBatch;
+
+use crate::dataflow::bounded::{Shown, Sink};
+use crate::dataflow::vault::{Encode, Vault};
+use crate::query::Outlet;
+use crate::row::Row;
+use crate::time::Epoch;
+use crate::worker::run::{Hands, Said};
+
+/// Rows and how often each occurs, in order.
+pub type Bag = Vec<(Row, i64)>;
+
+/// The saved rows of state boundaries, by name.
+pub(super) type Boundaries = BTreeMap<String, Vec<RecordBatch>>;
+
+/// Whose rows: a query's, what was late for it, or what a stream rejected.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Of {
+    Query(String),
+    Late(String),
+    Rejected(String),
+}
+
+/// What the harness hears.
+pub(super) enum Heard {
+    Said(Said),
+    /// A worker panicked: no epoch will close any more.
+    Panicked,
+}
+
+/// What all workers gave out.
+#[derive(Default)]
+pub(super) struct Captured {
+    pub changes: BTreeMap<Of, BTreeMap<Epoch, Bag>>,
+    pub totals: BTreeMap<Of, u64>,
+    pub saved: BTreeMap<Epoch, Boundaries>,
+}
+
+/// The captured output, shared with the workers.
+#[derive(Clone, Default)]
+pub(super) struct Capture(Arc<Mutex<Captured>>);
+
+impl Capture {
+    pub fn lock(&self) -> MutexGuard<'_, Captured> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What makes a worker its vault, which starts with `restored`, and its outlet.
+    pub fn hands(
+        &self,
+        restored: Boundaries,
+        heard: Sender<Heard>,
+    ) -> Arc<dyn Fn(usize) -> Hands + Send + Sync> {
+        let (capture, restored) = (self.clone(), Arc::new(restored));
+        Arc::new(move |_worker| Hands {
+            vault: Rc::new(Kept {
+                capture: capture.clone(),
+                restored: Arc::clone(&restored),
+            }),
+            outlet: Box::new(Out {
+                capture: capture.clone(),
+                heard: heard.clone(),
+            }),
+        })
+    }
+
+    fn sink(&self, of: &Of) -> Sink {
+        let (capture, of) = (self.clone(), of.clone());
+        Box::new(move |epoch, rows| {
+            let mut captured = capture.lock();
+            let epochs = captured.changes.entry(of.clone()).or_default();
+            epochs.entry(epoch).or_default().extend(rows);
+        })
+    }
+
+    fn shown(&self, of: Of) -> Shown {
+        let (rows, capture) = (self.sink(&of), self.clone());
+        let total = move |total| {
+            capture.lock().totals.insert(of.clone(), total);
+        };
+        Shown {
+            rows,
+            total: Box::new(total),
+        }
+    }
+}
+
+struct Kept {
+    capture: Capture,
+    restored: Arc<Boundaries>,
+}
+
+impl Vault for Kept {
+    fn restore(&self, boundary: &str) -> Vec<RecordBatch> {
+        self.restored.get(boundary).cloned().unwrap_or_default()
+    }
+
+    fn save(&self, boundary: &str, epoch: Epoch, rows: Encode) {
+        let batch = rows().expect("the catalog says that the rows can be columns");
+        let mut captured = self.capture.lock();
+        let boundaries = captured.saved.entry(epoch).or_default();
+        boundaries
+            .entry(boundary.to_owned())
+            .or_default()
+            .push(batch);
+    }
+}
+
+struct Out {
+    capture: Capture,
+    heard: Sender<Heard>,
+}
+
+impl Outlet for Out {
+    fn rows(&self, query: &str) -> Sink {
+        self.capture.sink(&Of::Query(query.to_owned()))
+    }
+
+    fn late(&self, query: &str) -> Shown {
+        self.capture.shown(Of::Late(query.to_owned()))
+    }
+
+    fn rejected(&self, stream: &str) -> Shown {
+        self.capture.shown(Of::Rejected(stream.to_owned()))
+    }
+}
+
+impl Drop for Out {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The harness may have given up already.
+            let _ = self.heard.send(Heard::Panicked);
+        }
+    }
+}
+
+/// Orders rows, and adds up how often each occurs.
+pub(super) fn net(rows: impl IntoIterator<Item = (Row, i64)>) -> Bag {
+    let mut bag = BTreeMap::new();
+    for (row, diff) in rows {
+        *bag.entry(row).or_insert(0) += diff;
+    }
+    bag.into_iter().filter(|(_, count)| *count != 0).collect()
+}

@@ -1,0 +1,167 @@
+//! One epoch's input, as a test writes it down.
+
+use std::sync::Arc;
+
+use crate::dataflow::feed::{Change, Mark, Task};
+use crate::record::{Chunk, Format, Positions, Span};
+use crate::time::{Epoch, Timestamp};
+
+/// Records of one partition.
+#[derive(Clone, Debug)]
+pub struct Records {
+    /// The stream.
+    pub stream: String,
+    /// The partition.
+    pub partition: u32,
+    /// NDJSON; a missing newline at the end is added.
+    pub ndjson: Vec<u8>,
+    /// When they arrived; nothing is ahead of no arrival.
+    pub arrival: Option<Timestamp>,
+}
+
+/// What one epoch takes in.
+///
+/// ```
+/// use waterclock::testing::{Change, Round};
+///
+/// let round = Round::new()
+///     .records("clicks", 0, r#"{"user_id":"u1","click_time":0}"#)
+///     .change("clicks", 1, Change::Idle)
+///     .chunks(64);
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Round {
+    /// Its records, in order within each partition.
+    pub records: Vec<Records>,
+    /// What partitions did before the records. That a partition appears, or is back with records,
+    /// need not be said.
+    pub changes: Vec<(String, u32, Change)>,
+    /// About how many bytes a chunk has; one chunk per [`Records`] where nothing is said.
+    pub chunk_bytes: Option<usize>,
+    /// What the epoch asks besides.
+    pub mark: Mark,
+    /// Its number; one more than the last where nothing is said.
+    pub epoch: Option<Epoch>,
+}
+
+impl Round {
+    /// An epoch without input.
+    pub fn new() -> Round {
+        Round::default()
+    }
+
+    /// Adds records that nothing bounds in time.
+    #[must_use]
+    pub fn records(self, stream: &str, partition: u32, ndjson: &str) -> Round {
+        self.arrived(stream, partition, ndjson, None)
+    }
+
+    /// Adds records that arrived then.
+    #[must_use]
+    pub fn arrived(
+        mut self,
+        stream: &str,
+        partition: u32,
+        ndjson: &str,
+        arrival: Option<Timestamp>,
+    ) -> Round {
+        let (stream, mut ndjson) = (stream.to_owned(), ndjson.as_bytes().to_vec());
+        if ndjson.last().is_some_and(|last| *last != b'\n') {
+            ndjson.push(b'\n');
+        }
+        self.records.push(Records {
+            stream,
+            partition,
+            ndjson,
+            arrival,
+        });
+        self
+    }
+
+    /// Adds something a partition did.
+    #[must_use]
+    pub fn change(mut self, stream: &str, partition: u32, change: Change) -> Round {
+        self.changes.push((stream.to_owned(), partition, change));
+        self
+    }
+
+    /// Cuts the records into chunks of about so many bytes, at least a line each.
+    #[must_use]
+    pub fn chunks(self, bytes: usize) -> Round {
+        Round {
+            chunk_bytes: Some(bytes),
+            ..self
+        }
+    }
+
+    /// Asks something of every operator.
+    #[must_use]
+    pub fn mark(self, mark: Mark) -> Round {
+        Round { mark, ..self }
+    }
+
+    /// Gives it a number, which must be greater than any before.
+    #[must_use]
+    pub fn at(self, epoch: Epoch) -> Round {
+        Round {
+            epoch: Some(epoch),
+            ..self
+        }
+    }
+}
+
+/// Where the next task goes: its partition's position and place, and whose turn it is.
+pub(super) struct Cut {
+    pub stream: u16,
+    pub position: u64,
+    pub place: u32,
+    pub turn: u64,
+}
+
+impl Cut {
+    /// Cuts records into tasks and moves on.
+    pub fn tasks(&mut self, records: &Records, chunk_bytes: Option<usize>, tasks: &mut Vec<Task>) {
+        let most = chunk_bytes.unwrap_or(usize::MAX).max(1);
+        let mut rest = records.ndjson.as_slice();
+        while !rest.is_empty() {
+            let newline = |from: usize| memchr::memchr(b'\n', &rest[from..]).map(|at| from + at);
+            let mut end = newline(0).map_or(rest.len(), |at| at + 1);
+            while let Some(next) = newline(end).map(|at| at + 1) {
+                if next > most {
+                    break;
+                }
+                end = next;
+            }
+            let (bytes, after) = rest.split_at(end);
+            tasks.push(self.task(records, bytes));
+            rest = after;
+        }
+    }
+
+    fn task(&mut self, records: &Records, bytes: &[u8]) -> Task {
+        let start = self.position;
+        self.position += bytes.len() as u64;
+        let task = Task {
+            stream: self.stream,
+            place: self.place,
+            worker: self.turn,
+            chunk: Chunk {
+                partition: records.partition,
+                start,
+                end: self.position,
+                format: Format::Ndjson,
+                positions: Positions::Bytes,
+                bytes: Arc::from(bytes),
+                spans: vec![Span {
+                    first: start,
+                    offset: 0,
+                    len: bytes.len(),
+                    arrival: records.arrival,
+                }],
+            },
+        };
+        self.place += 1;
+        self.turn = self.turn.wrapping_add(1);
+        task
+    }
+}
