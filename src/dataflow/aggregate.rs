@@ -173,8 +173,8 @@ impl<T, N: Summand, F: Fn(&T) -> N + 'static> Aggregate<T> for Of<F, N, Average>
         }
     }
     fn add(&self, acc: &mut Mean<N::Acc>, item: &T) {
-        acc.count += 1;
         N::add(&mut acc.sum, (self.number)(item));
+        acc.count += 1;
     }
     fn merge(&self, acc: &mut Mean<N::Acc>, other: &Mean<N::Acc>) {
         acc.count += other.count;
