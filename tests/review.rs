@@ -315,7 +315,8 @@ fn a_longer_lateness_bound_does_not_reopen_windows() {
     up.live.stop();
     drop(up);
     let mut o = Overrides::default();
-    o.lateness.insert("ev".to_owned(), Duration::from_secs(3600));
+    o.lateness
+        .insert("ev".to_owned(), Duration::from_secs(3600));
     let up = start_with(dir.path(), q(), &o, &[feed.clone()]);
     up.until("ready", |_| true);
     feed.push(0, &ev("a", 1, 7));
@@ -331,7 +332,8 @@ fn a_shorter_lateness_bound_loses_no_open_window() {
     let feed = Feed::new("ev", 1);
     let q = || Query::new("q", "", sliding_one);
     let mut o = Overrides::default();
-    o.lateness.insert("ev".to_owned(), Duration::from_secs(3600));
+    o.lateness
+        .insert("ev".to_owned(), Duration::from_secs(3600));
     let up = start_with(dir.path(), q(), &o, &[feed.clone()]);
     feed.push(0, &ev("a", 1, 5));
     feed.push(0, &ev("a", 1, 100));
@@ -396,7 +398,9 @@ fn windows_of_another_size_are_not_read_as_these() {
     up.until("ready", |_| true);
     let rows = up.rows();
     assert!(
-        !rows.iter().any(|r| r.contains(r#""start":10000,"end":70000"#)),
+        !rows
+            .iter()
+            .any(|r| r.contains(r#""start":10000,"end":70000"#)),
         "{rows:?}"
     );
     up.live.stop();
@@ -437,7 +441,8 @@ fn a_time_of_year_one_survives_a_restart() {
     let feed = Feed::new("ev", 1);
     let q = || Query::new("q", "", count10);
     let mut o = Overrides::default();
-    o.lateness.insert("ev".to_owned(), Duration::from_secs(3600));
+    o.lateness
+        .insert("ev".to_owned(), Duration::from_secs(3600));
     let up = start_with(dir.path(), q(), &o, &[feed.clone()]);
     feed.push(0, r#"{"k":"a","v":1,"at":"0001-01-01 00:00:00"}"#);
     up.read_all(&[feed.clone()]);
@@ -593,8 +598,10 @@ fn waiting_records_of_an_as_of_join_survive_a_shorter_lateness_bound() {
     let all = [feed.clone(), items.clone()];
     let q = || Query::new("q", "", joined);
     let mut o = Overrides::default();
-    o.lateness.insert("ev".to_owned(), Duration::from_secs(3600));
-    o.lateness.insert("items".to_owned(), Duration::from_secs(3600));
+    o.lateness
+        .insert("ev".to_owned(), Duration::from_secs(3600));
+    o.lateness
+        .insert("items".to_owned(), Duration::from_secs(3600));
     let up = start_with(dir.path(), q(), &o, &all);
     items.push(0, r#"{"k":"a","at":1000}"#);
     items.push(0, r#"{"k":"b","at":200000}"#);
@@ -640,7 +647,9 @@ fn csv_without_numbers_is_rejected() {
         waterclock::source::file::FileSource::open("temps", &[path], Default::default()).unwrap();
     let q = Query::new("q", "", hottest);
     let catalog = Catalog::of(std::slice::from_ref(&q), &Overrides::default()).unwrap();
-    let done = Replay::new(q, catalog, vec![Box::new(source)]).run().unwrap();
+    let done = Replay::new(q, catalog, vec![Box::new(source)])
+        .run()
+        .unwrap();
     let rows: Vec<_> = done.rows.iter().map(|(r, _)| r.value.to_string()).collect();
     assert_eq!((done.rejected, rows), (2, vec!["1.5".to_owned()]));
 }

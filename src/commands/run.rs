@@ -75,13 +75,14 @@ pub fn run(args: &RunArgs, all: Vec<Query>) -> anyhow::Result<()> {
         options: http_options(&config)?,
         clock: clock(),
     };
+    // Before the URL is known: who knows it may send the signal.
+    let stop = runtime.block_on(async { stop_signal() })?;
     let mut out = std::io::stdout();
     writeln!(out, "waterclock: open http://{address}/")?;
     out.flush()?;
-    runtime.block_on(async {
-        let stop = stop_signal()?;
-        serve(listener, service, stop).await.context("serving HTTP")
-    })?;
+    runtime
+        .block_on(serve(listener, service, stop))
+        .context("serving HTTP")?;
     drop(generator);
     sources.log.stop();
     live.stop();

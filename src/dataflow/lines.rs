@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use serde::de::DeserializeOwned;
 
-use crate::record::{Chunk, Format, Positions, Span};
+use crate::record::{Chunk, Format, Positions, Span, Text};
 use crate::time::{Epoch, Timestamp};
 
 /// How much of a raw record is kept to be read: the store of late and rejected records is bounded.
@@ -95,9 +95,31 @@ fn each_csv<T: DeserializeOwned>(
     }
 }
 
-/// The chunks of this worker's open epochs, so that a late record can be shown as it came.
-#[derive(Clone, Default)]
-pub struct RawLines(Rc<RefCell<BTreeMap<Epoch, Vec<(u16, Held)>>>>);
+/// The raw records of this worker's open epochs, so that a late one can be shown as it came.
+#[derive(Clone)]
+pub struct RawLines {
+    open: Rc<RefCell<BTreeMap<Epoch, Open>>>,
+    has_chunks: bool,
+}
+
+impl Default for RawLines {
+    fn default() -> RawLines {
+        RawLines {
+            open: Rc::default(),
+            has_chunks: true,
+        }
+    }
+}
+
+/// Where a record stands: stream, partition, position.
+type Place = (u16, u32, u64);
+
+#[derive(Default)]
+struct Open {
+    chunks: Vec<(u16, Held)>,
+    /// Records that were read in an earlier epoch or on another worker.
+    texts: BTreeMap<Place, Text>,
+}
 
 struct Held {
     chunk: Chunk,
@@ -106,22 +128,43 @@ struct Held {
 }
 
 impl RawLines {
+    /// The same, for records that are no longer where their chunk was decoded.
+    #[must_use]
+    pub fn without_chunks(&self) -> RawLines {
+        RawLines {
+            open: Rc::clone(&self.open),
+            has_chunks: false,
+        }
+    }
+
+    /// Whether chunks are looked into.
+    pub fn has_chunks(&self) -> bool {
+        self.has_chunks
+    }
+
     /// Keeps a chunk while its epoch is open.
     pub fn remember(&self, epoch: Epoch, stream: u16, chunk: Chunk) {
         let held = Held {
             chunk,
             starts: None,
         };
-        self.0
+        self.open
             .borrow_mut()
             .entry(epoch)
             .or_default()
+            .chunks
             .push((stream, held));
+    }
+
+    /// Keeps a record that a boundary lets go of in this epoch, while the epoch is open.
+    pub fn remember_text(&self, epoch: Epoch, place: Place, text: Text) {
+        let mut open = self.open.borrow_mut();
+        open.entry(epoch).or_default().texts.insert(place, text);
     }
 
     /// Drops what closed.
     pub fn forget_before(&self, frontier: Epoch) {
-        let mut open = self.0.borrow_mut();
+        let mut open = self.open.borrow_mut();
         while open
             .first_key_value()
             .is_some_and(|(epoch, _)| *epoch < frontier)
@@ -130,10 +173,18 @@ impl RawLines {
         }
     }
 
-    /// The raw record at a position, if its chunk was decoded here and its epoch is open.
+    /// The raw record at a position, if it was decoded or let go of here and its epoch is open.
     pub fn find(&self, stream: u16, partition: u32, position: u64) -> Option<String> {
-        let mut open = self.0.borrow_mut();
-        let held = open.values_mut().flatten().find(|(s, held)| {
+        let mut open = self.open.borrow_mut();
+        let place = (stream, partition, position);
+        if let Some(text) = open.values().find_map(|open| open.texts.get(&place)) {
+            return Some(text.to_string());
+        }
+        if !self.has_chunks {
+            return None;
+        }
+        let chunks = open.values_mut().flat_map(|open| &mut open.chunks);
+        let held = chunks.into_iter().find(|(s, held)| {
             let chunk = &held.chunk;
             let range = chunk.start..chunk.end;
             *s == stream && chunk.partition == partition && range.contains(&position)

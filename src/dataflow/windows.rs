@@ -114,15 +114,20 @@ pub fn combine<T, K: Hash + Eq, A: Aggregate<T>>(
     }));
 }
 
-/// Says that a record was not taken, with the raw record where it is still at hand.
-pub fn notice<T: Serialize>(record: &Rec<T>, reason: String, lines: &RawLines) -> Notice {
+/// The record as it came; of a format without lines, its fields as JSON.
+pub fn text_of<T: Serialize>(record: &Rec<T>, lines: &RawLines) -> String {
     let raw = lines.find(record.stream, record.partition, record.position);
+    raw.unwrap_or_else(|| serde_json::to_string(&record.data).unwrap_or_default())
+}
+
+/// Says that a record was not taken.
+pub fn notice<T: Serialize>(record: &Rec<T>, reason: String, lines: &RawLines) -> Notice {
     Notice {
         stream: record.stream,
         partition: record.partition,
         position: record.position,
         reason,
-        record: raw.unwrap_or_else(|| serde_json::to_string(&record.data).unwrap_or_default()),
+        record: text_of(record, lines),
         time: Some(record.time),
     }
 }

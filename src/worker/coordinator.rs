@@ -108,6 +108,8 @@ pub(super) struct Progress {
     ready_at: Option<Epoch>,
     /// Why no epoch can be cut, and since when.
     hindered: Option<(String, Instant)>,
+    /// Whether the service was told to stop, be it before it was ready.
+    stopping: bool,
 }
 
 impl Progress {
@@ -119,6 +121,7 @@ impl Progress {
             times: BTreeMap::new(),
             ready_at: None,
             hindered: None,
+            stopping: false,
         }
     }
 
@@ -151,7 +154,9 @@ impl Coordinator {
             })?;
         }
         self.replay_journal(inbox)?;
-        while !self.turn(inbox)? {}
+        while !self.progress.stopping {
+            self.turn(inbox)?;
+        }
         self.stop(inbox, data)
     }
 
@@ -170,6 +175,9 @@ impl Coordinator {
                     self.hear(message)?;
                 }
             }
+            if self.progress.stopping {
+                return Ok(());
+            }
             self.feed(plan)?;
         }
         self.progress.ready_at = Some(self.progress.last);
@@ -177,8 +185,8 @@ impl Coordinator {
         Ok(())
     }
 
-    /// One look at everything; true when told to stop.
-    fn turn(&mut self, inbox: &Receiver<Message>) -> Result<bool, LiveError> {
+    /// One look at everything.
+    fn turn(&mut self, inbox: &Receiver<Message>) -> Result<(), LiveError> {
         let wait = self
             .options
             .heartbeat
@@ -186,23 +194,21 @@ impl Coordinator {
         let mut message = match inbox.recv_timeout(wait) {
             Ok(message) => Some(message),
             Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => return Ok(true),
+            Err(RecvTimeoutError::Disconnected) => Some(Message::Stop),
         };
         while let Some(next) = message {
-            if matches!(next, Message::Stop) {
-                return Ok(true);
-            }
             self.hear(next)?;
             message = inbox.try_recv().ok();
         }
         self.cut()?;
         self.syncer.sync(&self.journal);
-        Ok(false)
+        Ok(())
     }
 
     fn hear(&mut self, message: Message) -> Result<(), LiveError> {
         match message {
-            Message::Arrival | Message::Stop => {}
+            Message::Arrival => {}
+            Message::Stop => self.progress.stopping = true,
             Message::Said(Said::Times(epoch, times)) => {
                 if self.taker.awaits(epoch) {
                     // What the checkpoint builds on must be on disk before it counts.
@@ -361,22 +367,34 @@ impl Coordinator {
         }
     }
 
-    /// Takes a last checkpoint, ends the dataflow and closes the data directory.
+    /// Takes a last checkpoint, ends the dataflow and closes the data directory. A service that is
+    /// not ready yet takes none: the next start reads the journal again.
     fn stop(mut self, inbox: &Receiver<Message>, data: DataDir) -> Result<(), LiveError> {
-        let since = now();
-        let (done, outcome) = channel();
-        // Nobody may be left to hear it.
-        self.taker
-            .ask(Box::new(move |result| drop(done.send(result))));
-        while outcome.try_recv().is_err() && since.elapsed() < LAST_CHECKPOINT {
-            if let Ok(message) = inbox.recv_timeout(Duration::from_millis(20)) {
-                self.hear(message)?;
-            }
-            self.cut()?;
+        if self.views.is_ready() {
+            self.take_last_checkpoint(inbox)?;
         }
         self.dataflow.finish()?;
         self.taker.snapshots.finish();
         drop(self.syncer);
         Ok(data.close(self.journal)?)
+    }
+    fn take_last_checkpoint(&mut self, inbox: &Receiver<Message>) -> Result<(), LiveError> {
+        let since = now();
+        let (done, outcome) = channel();
+        // Nobody may be left to hear it.
+        self.taker
+            .ask(Box::new(move |result| drop(done.send(result))));
+        self.progress.hindered = None;
+        while outcome.try_recv().is_err() && since.elapsed() < LAST_CHECKPOINT {
+            if let Ok(message) = inbox.recv_timeout(Duration::from_millis(20)) {
+                self.hear(message)?;
+            }
+            self.cut()?;
+            if self.progress.hindered.is_some() && !self.taker.is_taking() {
+                tracing::warn!("stopping without a last checkpoint; the next start takes longer");
+                break;
+            }
+        }
+        Ok(())
     }
 }
