@@ -4,8 +4,10 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::decode::guard;
 use crate::record::{Chunk, Format, Positions, Span, Text};
 use crate::time::{Epoch, Timestamp};
 
@@ -20,7 +22,7 @@ pub fn readable(line: &[u8]) -> String {
 
 /// Calls `take` with each record of the chunk: position, arrival, raw bytes, and the record or why
 /// it cannot be read.
-pub fn for_each_line<T: DeserializeOwned>(
+pub fn for_each_line<T: Serialize + DeserializeOwned>(
     chunk: &Chunk,
     mut take: impl FnMut(u64, Option<Timestamp>, &[u8], Result<T, String>),
 ) {
@@ -30,7 +32,7 @@ pub fn for_each_line<T: DeserializeOwned>(
         };
         match &chunk.format {
             Format::Ndjson => each_json(span, chunk.positions, bytes, |position, line| {
-                let parsed = serde_json::from_slice(line).map_err(|e| e.to_string());
+                let parsed = parse(|| serde_json::from_slice(line));
                 take(position, span.arrival, line, parsed);
             }),
             Format::Csv { header } => each_csv(span, header, bytes, |position, line, parsed| {
@@ -38,6 +40,37 @@ pub fn for_each_line<T: DeserializeOwned>(
             }),
         }
     }
+}
+
+/// Runs a type's own reading, which may be user code.
+fn parse<T, E: std::fmt::Display>(read: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+    guard(read)?.map_err(|error| error.to_string())
+}
+
+/// Reads a row of CSV. Unlike JSON its cells can say that a number is none.
+fn read_row<T: Serialize + DeserializeOwned>(
+    row: &csv::ByteRecord,
+    names: &csv::StringRecord,
+) -> Result<T, String> {
+    let record: T = parse(|| row.deserialize(Some(names.as_byte_record())))?;
+    for (cell, name) in row.iter().zip(names) {
+        let word = cell.trim_ascii().trim_ascii_start();
+        let word = word
+            .strip_prefix(b"-")
+            .or(word.strip_prefix(b"+"))
+            .unwrap_or(word);
+        let is_none = [&b"nan"[..], b"inf", b"infinity"]
+            .iter()
+            .any(|none| word.eq_ignore_ascii_case(none));
+        // Such a cell may be text; as a float it has no JSON.
+        if is_none
+            && guard(|| serde_json::to_value(&record))?.is_ok_and(|json| json[name].is_null())
+        {
+            let cell = String::from_utf8_lossy(cell);
+            return Err(format!("field '{name}' is not a number: {cell}"));
+        }
+    }
+    Ok(record)
 }
 
 fn each_json(span: &Span, positions: Positions, bytes: &[u8], mut take: impl FnMut(u64, &[u8])) {
@@ -58,7 +91,7 @@ fn each_json(span: &Span, positions: Positions, bytes: &[u8], mut take: impl FnM
     }
 }
 
-fn each_csv<T: DeserializeOwned>(
+fn each_csv<T: Serialize + DeserializeOwned>(
     span: &Span,
     header: &[String],
     bytes: &[u8],
@@ -80,8 +113,7 @@ fn each_csv<T: DeserializeOwned>(
                 let from = usize::try_from(start).unwrap_or(0);
                 let line = bytes.get(from..end).unwrap_or_default().trim_ascii();
                 let parsed = if row.len() == names.len() {
-                    row.deserialize(Some(names.as_byte_record()))
-                        .map_err(|e| e.to_string())
+                    read_row(&row, &names)
                 } else {
                     Err(format!(
                         "{} fields, but the header names {}",

@@ -245,7 +245,7 @@ pub struct Flow<'s> {
     reads: Rc<RefCell<Vec<u16>>>,
     pub(super) reads_names: Rc<RefCell<BTreeSet<String>>>,
     pub(super) notices: Rc<RefCell<Vec<Notices<'s>>>>,
-    unnamed: Rc<RefCell<BTreeMap<&'static str, u32>>>,
+    unnamed: Rc<RefCell<BTreeMap<String, u32>>>,
 }
 
 impl<'s> Flow<'s> {
@@ -301,12 +301,12 @@ impl<'s> Flow<'s> {
     }
 
     /// A boundary of this query: named after it, its kind, and which of that kind it is.
-    pub(super) fn boundary<R>(&self, kind: &'static str) -> Boundary
+    pub(super) fn boundary<R>(&self, kind: &str) -> Boundary
     where
         R: serde::Serialize + serde::de::DeserializeOwned,
     {
         let mut unnamed = self.unnamed.borrow_mut();
-        let number = unnamed.entry(kind).or_default();
+        let number = unnamed.entry(kind.to_owned()).or_default();
         *number += 1;
         let name = match *number {
             1 => format!("{}/{kind}", self.query),
