@@ -18,7 +18,7 @@ use waterclock::source::generator::{Generator, GeneratorOptions};
 use waterclock::source::log::EmbeddedLog;
 use waterclock::state::DataDir;
 use waterclock::view::{Checkpoints, History, Ingest};
-use waterclock::worker::live::{Live, LiveOptions};
+use waterclock::worker::live::{Live, LiveOptions, Work};
 
 use super::setting::{catalog, clock, poison, selected, sources};
 
@@ -54,16 +54,15 @@ pub fn run(args: &RunArgs, all: Vec<Query>) -> anyhow::Result<()> {
     let options = live_options(&config);
     let name = config.service.data_dir.display().to_string();
     let streams = catalog.stream_names();
-    let live = Live::start(
+    let work = Work {
         queries,
         catalog,
-        sources.opened,
+        sources: sources.opened,
         data,
-        options,
-        clock(),
-        |error| fail(&error),
-    )
-    .with_context(|| format!("starting from '{name}'"))?;
+        clock: clock(),
+    };
+    let live = Live::start(work, options, |error| fail(&error))
+        .with_context(|| format!("starting from '{name}'"))?;
     let live = Arc::new(live);
     let ingest: Arc<dyn Ingest> = Arc::<EmbeddedLog>::clone(&sources.log);
     let generator = demo(&config, &streams, &ingest)?;

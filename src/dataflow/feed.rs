@@ -125,7 +125,9 @@ pub fn feed(scope: Scope<'_, Epoch>, plans: Plans) -> Feed<'_> {
                         return;
                     }
                 };
-                held.iter_mut().for_each(|held| held.downgrade(&plan.epoch));
+                for capability in &mut held {
+                    capability.downgrade(&plan.epoch);
+                }
                 let announcement = Announcement {
                     epoch: plan.epoch,
                     changes: plan.changes,
@@ -142,8 +144,9 @@ pub fn feed(scope: Scope<'_, Epoch>, plans: Plans) -> Feed<'_> {
                     .activate()
                     .session(&held[0])
                     .give_iterator(plan.tasks.into_iter());
-                held.iter_mut()
-                    .for_each(|held| held.downgrade(&(plan.epoch + 1)));
+                for capability in &mut held {
+                    capability.downgrade(&(plan.epoch + 1));
+                }
             }
         }
     });

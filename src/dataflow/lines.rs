@@ -72,7 +72,8 @@ fn each_csv<T: DeserializeOwned>(
     let mut row = csv::ByteRecord::new();
     loop {
         match reader.read_byte_record(&mut row) {
-            Ok(false) => return,
+            // Reading from memory with flexible rows cannot fail; end rather than spin if it does.
+            Ok(false) | Err(_) => return,
             Ok(true) => {
                 let start = row.position().map_or(0, csv::Position::byte);
                 let end = usize::try_from(reader.position().byte()).unwrap_or(bytes.len());
@@ -90,8 +91,6 @@ fn each_csv<T: DeserializeOwned>(
                 };
                 take(span.first + start, line, parsed);
             }
-            // Reading from memory with flexible rows cannot fail; end rather than spin if it does.
-            Err(_) => return,
         }
     }
 }

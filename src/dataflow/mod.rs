@@ -9,7 +9,7 @@
 //! * [`decode`]: bytes to records, and what each record's partition knew before it
 //! * [`lines`]: the lines of a chunk, and finding one again
 //! * [`panes`]: window arithmetic
-//! * [`aggregate`]: accumulators
+//! * [`aggregate`][]: accumulators
 //! * [`windows`]: the window boundary
 //! * [`keyed`]: the general state boundary, over its own arrangement
 //! * [`bounded`]: bounded stores of late and rejected records

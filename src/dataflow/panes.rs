@@ -84,6 +84,10 @@ impl Assigner {
     /// How many of the pane's windows, oldest first, are closed: those whose end, less one
     /// millisecond, plus `allowed` is at or before the watermark.
     pub fn closed(&self, first: i64, count: u32, watermark: i64, allowed: i64) -> u32 {
+        // The end of all input closes every window, however long it would have waited.
+        if watermark == i64::MAX {
+            return count;
+        }
         let oldest_closes = closes_at(first + self.size, allowed);
         if watermark < oldest_closes {
             return 0;
@@ -141,7 +145,8 @@ mod tests {
         for (size, slide) in shapes {
             for offset in [0, 1, 5, slide - 1] {
                 let assigner = Assigner::new(millis(size), millis(slide), millis(offset));
-                let (size, slide, offset) = (size as i64, slide as i64, offset as i64);
+                let signed = u64::cast_signed;
+                let (size, slide, offset) = (signed(size), signed(slide), signed(offset));
                 for time in -3 * size - 50..3 * size + 50 {
                     let expected = brute_force(size, slide, offset, time);
                     assert_eq!(
@@ -160,10 +165,10 @@ mod tests {
             let assigner = Assigner::new(millis(size), millis(slide), millis(0));
             for time in [-1000, -1, 0, 1, 555] {
                 let (first, count) = assigner.windows_of(assigner.pane_of(time));
-                for watermark in time - 100..time + 2 * size as i64 + 100 {
+                for watermark in time - 100..time + 2 * size.cast_signed() + 100 {
                     for allowed in [0, 1, 50] {
                         let expected = (0..count)
-                            .map(|place| assigner.window_at(first, place) + size as i64)
+                            .map(|place| assigner.window_at(first, place) + size.cast_signed())
                             .filter(|end| watermark >= end - 1 + allowed)
                             .count();
                         let closed = assigner.closed(first, count, watermark, allowed);

@@ -8,7 +8,7 @@ use arrow_array::RecordBatch;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::columns::{ColumnError, fingerprint, from_batch, to_batch};
+use crate::columns::{ColumnError, columns_of, fingerprint, from_batch, to_batch};
 use crate::time::Epoch;
 
 /// Rows on their way to a segment: run by the writer, so that the worker only clones.
@@ -28,6 +28,8 @@ pub trait Vault {
 pub struct BoundaryShape {
     /// Identifies the columns of its rows; the reason if the rows cannot be columns.
     pub fingerprint: Result<u64, String>,
+    /// Whether the columns follow from the type alone: then one fingerprint is one shape.
+    pub is_traced: bool,
     /// Says whether saved rows can be read by this build.
     pub check: fn(&RecordBatch) -> Result<(), ColumnError>,
 }
@@ -50,7 +52,15 @@ impl Boundary {
     {
         let check = |batch: &RecordBatch| from_batch::<R>(batch).map(|_| ());
         let fingerprint = fingerprint::<R>().map_err(|error| error.to_string());
-        all.insert(name.clone(), BoundaryShape { fingerprint, check });
+        let is_traced = columns_of::<R>().is_some();
+        all.insert(
+            name.clone(),
+            BoundaryShape {
+                fingerprint,
+                is_traced,
+                check,
+            },
+        );
         Boundary { name, vault }
     }
 
@@ -61,6 +71,16 @@ impl Boundary {
             from_batch::<R>(batch).expect("saved rows are checked before the dataflow is built")
         });
         rows.filter(is_mine).collect()
+    }
+
+    /// Makes the checkpoint of `epoch` fail: the rows are not to be trusted.
+    pub fn refuse(&self, epoch: Epoch) {
+        let detail = "the query that owns them failed".to_owned();
+        let error = ColumnError::Write {
+            row: "a failed query",
+            detail,
+        };
+        self.vault.save(&self.name, epoch, Box::new(|| Err(error)));
     }
 
     /// Saves this worker's rows as of `epoch`.

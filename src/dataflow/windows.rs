@@ -206,6 +206,12 @@ where
         }
     }
 
+    /// Makes the checkpoint of an epoch fail: what user code left half done must not be saved. A
+    /// restart continues from the older checkpoint.
+    pub fn refuse_save(&self, epoch: Epoch) {
+        self.boundary.refuse(epoch);
+    }
+
     fn keep_pane(&mut self, event: Folded<K, A::Acc>) {
         if self.shape.assigner.is_tumbling() && !self.shape.final_only {
             return;

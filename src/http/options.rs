@@ -80,8 +80,8 @@ impl Default for HttpOptions {
 pub enum HttpError {
     /// Anybody could read and write.
     #[error(
-        "address {0} can be reached from other machines: set a token, listen on 127.0.0.1, or \
-         allow it with --insecure"
+        "address {0} can be reached from other machines: set a token, listen on 127.0.0.1, \
+         or allow it with --insecure"
     )]
     Exposed(SocketAddr),
     /// The listening socket is unusable.

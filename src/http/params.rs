@@ -168,7 +168,7 @@ fn flag(name: &str, text: &str) -> Result<bool, Problem> {
     }
 }
 
-/// Decodes `%41` and, where `plus_is_space`, `+`. `None` when that is no UTF-8 or a `%` stands
+/// Decodes `%41` and, where `plus_is_space`, `+`. `None` when that is no UTF-8, or a `%` stands
 /// alone.
 pub(super) fn decode(text: &str, plus_is_space: bool) -> Option<String> {
     if !text.contains(['%', '+']) {

@@ -266,16 +266,17 @@ fn check(state: &State, target: &Target<'_>, token: &Token) -> Result<(), Proble
             target.kind, target.name
         )));
     }
-    match state.service.ingest.end(stream) {
-        Some(end) if *position > end => Err(Problem::new(
+    let end = state.service.ingest.end(stream).unwrap_or(0);
+    if *position > end {
+        return Err(Problem::new(
             Kind::Conflict,
             format!(
                 "parameter 'after' is a token for position {position} of stream '{stream}', whose \
-                 log ends at {end}: the data directory is not the one the token came from"
+                 log ends at {end}: it was given out over another data directory"
             ),
-        )),
-        _ => Ok(()),
+        ));
     }
+    Ok(())
 }
 
 /// The next position of a posted stream that is not yet included.

@@ -113,7 +113,11 @@ where
     let (watermark, behaviour) = (flow.watermark(), AsOf { keep });
     let joined = keyed(both, flow.clocks(), "AsOf", boundary, watermark, behaviour);
     let batches = rebatched(joined.emitted, flow.names());
-    Stream { flow, batches }
+    // They waited, on the worker that has their key.
+    Stream {
+        flow: flow.by_lines(false),
+        batches,
+    }
 }
 
 type Sides<'s, K, T, E> = timely::dataflow::Stream<'s, Epoch, Vec<Rc<Vec<(K, Side<T, E>)>>>>;

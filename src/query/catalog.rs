@@ -9,8 +9,8 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use timely::dataflow::Stream as Flowing;
 
+use super::answer::Query;
 use super::flow::{Env, build, late_store, rejected_store};
-use super::query::Query;
 use crate::columns::fingerprint;
 use crate::dataflow::bounded;
 use crate::dataflow::clock::{Clocks, Highest};

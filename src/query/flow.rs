@@ -10,13 +10,13 @@ use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::operators::{Concatenate, Probe};
 use timely::dataflow::{ProbeHandle, Scope, Stream as Flowing};
 
+use super::answer::{Answer, Query};
 use super::catalog::{BuildError, Catalog, StreamDef, is_name};
-use super::query::{Answer, Query};
 use super::share::Shared;
 use super::stream::{Stream, typed};
 use crate::dataflow::bounded::{Shown, Sink, Store};
 use crate::dataflow::clock::{Clock, Clocks, Times, clocks};
-use crate::dataflow::decode::{Counted, Intake, Notice};
+use crate::dataflow::decode::{Counted, Intake, Notice, guard};
 use crate::dataflow::feed::Feed;
 use crate::dataflow::lines::RawLines;
 use crate::dataflow::vault::{Boundaries, Boundary, Vault};
@@ -54,12 +54,17 @@ pub struct Env<'s> {
     final_only: bool,
 }
 
+/// Says why a query failed. Cloning is shallow.
+pub type Fail = Rc<dyn Fn(String)>;
+
 /// Where one worker's share of the answers goes.
 pub trait Outlet {
     /// Takes the rows of a query.
     fn rows(&self, query: &str) -> Sink;
     /// Shows what was late for a query.
     fn late(&self, query: &str) -> Shown;
+    /// Marks a query as failed; its rows are not to be trusted any more.
+    fn failed(&self, query: &str) -> Fail;
     /// Shows what a stream's decoding rejected.
     fn rejected(&self, stream: &str) -> Shown;
 }
@@ -112,7 +117,7 @@ impl<'s> Env<'s> {
                 stream: u16::try_from(place).expect("fewer than 65536 streams"),
                 lateness: crate::time::millis_of(stream.lateness),
                 max_ahead: running.max_ahead,
-                counted: running.counted[place].clone(),
+                counted: std::sync::Arc::clone(&running.counted[place]),
             };
             let (high, judge) = (stream.decode)(feed.tasks.clone(), intake, env.lines.clone());
             highest.push(high);
@@ -137,7 +142,7 @@ impl<'s> Env<'s> {
         }
         env.sources = Rc::new(sources);
         for query in queries {
-            let answer = build(&env, query);
+            let answer = build_failing(&env, query, outlet.failed(&query.name));
             let name = &answer.def.name;
             let notices = scope.concatenate(answer.notices.take());
             closed.push(env.store(&late_store(name), notices, outlet.late(name)));
@@ -212,13 +217,20 @@ pub struct Running {
 
 /// Builds one query in a dataflow.
 pub fn build<'s>(env: &Env<'s>, query: &Query) -> Answer<'s> {
+    build_failing(env, query, Rc::new(|_| {}))
+}
+
+/// Builds one query, which says through `fail` should it fail while it runs.
+fn build_failing<'s>(env: &Env<'s>, query: &Query, fail: Fail) -> Answer<'s> {
     let flow = Flow {
+        fail,
         env: env.clone(),
         query: Rc::from(query.name.as_str()),
         reads: Rc::default(),
         reads_names: Rc::default(),
         notices: Rc::default(),
         unnamed: Rc::default(),
+        is_by_lines: true,
     };
     (query.build)(flow)
 }
@@ -230,10 +242,13 @@ pub fn build<'s>(env: &Env<'s>, query: &Query) -> Answer<'s> {
 pub struct Flow<'s> {
     pub(super) env: Env<'s>,
     pub(super) query: Rc<str>,
+    pub(super) fail: Fail,
     reads: Rc<RefCell<Vec<u16>>>,
     pub(super) reads_names: Rc<RefCell<BTreeSet<String>>>,
     pub(super) notices: Rc<RefCell<Vec<Notices<'s>>>>,
     unnamed: Rc<RefCell<BTreeMap<&'static str, u32>>>,
+    /// Whether records are still in their epoch, and on the worker that has their lines.
+    pub(super) is_by_lines: bool,
 }
 
 impl<'s> Flow<'s> {
@@ -303,6 +318,12 @@ impl<'s> Flow<'s> {
         self.env.boundary::<R>(name)
     }
 
+    /// Runs user code that sees more than one record. Its panic fails this query alone.
+    pub(super) fn trying<R>(&self) -> impl Fn(&dyn Fn() -> R) -> Option<R> + 'static + use<R> {
+        let fail = Rc::clone(&self.fail);
+        move |code| guard(code).inspect_err(|reason| fail(reason.clone())).ok()
+    }
+
     /// Reads the query's watermark from a clock: the minimum over all streams that the whole
     /// query reads, also those it names later.
     pub(super) fn watermark(&self) -> impl Fn(&Clock) -> i64 + 'static {
@@ -324,8 +345,20 @@ impl<'s> Flow<'s> {
         self.env.scope
     }
 
+    /// The same flow, of records that are or are not where their lines are.
+    pub(super) fn by_lines(mut self, is_by_lines: bool) -> Flow<'s> {
+        self.is_by_lines = is_by_lines;
+        self
+    }
+
+    /// The raw lines of records; none once these have left their epoch or worker. That lines
+    /// happen to be at hand must not show.
     pub(super) fn lines(&self) -> RawLines {
-        self.env.lines.clone()
+        if self.is_by_lines {
+            self.env.lines.clone()
+        } else {
+            RawLines::default()
+        }
     }
 
     pub(super) fn names(&self) -> Rc<Vec<Text>> {

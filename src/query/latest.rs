@@ -46,8 +46,7 @@ impl<K, V: Arrangeable> Behaviour<K, Version<V>, Version<V>, ()> for Latest {
             .chain(events)
             .max_by(|a, b| a.stamp.cmp(&b.stamp));
         rows.extend(newest.filter(|row| {
-            at.is_end
-                || !Behaviour::<K, _, _, ()>::timer(self, row).is_some_and(|t| t <= at.watermark)
+            at.is_end || Behaviour::<K, _, _, ()>::timer(self, row).is_none_or(|t| t > at.watermark)
         }));
     }
 }
@@ -95,7 +94,7 @@ pub(super) fn unbatched<'s, D: Clone + 'static>(
     batches: timely::dataflow::Stream<'s, crate::time::Epoch, Vec<std::rc::Rc<Vec<D>>>>,
 ) -> timely::dataflow::Stream<'s, crate::time::Epoch, Vec<D>> {
     use timely::dataflow::operators::vec::Map;
-    batches.flat_map(|batch| std::rc::Rc::unwrap_or_clone(batch))
+    batches.flat_map(std::rc::Rc::unwrap_or_clone)
 }
 
 /// A record kept as a row.

@@ -11,11 +11,11 @@
 //! * [`Table`]: maintained rows
 //! * [`Query`], [`Catalog`]: what the engine needs to know of queries
 
+mod answer;
 mod as_of;
 mod catalog;
 mod flow;
 mod latest;
-mod query;
 mod schema;
 mod share;
 mod stamp;
@@ -23,9 +23,9 @@ mod stream;
 mod table;
 mod windowed;
 
+pub use answer::Query;
 pub use catalog::{BuildError, Catalog, Overrides, QueryDef, StreamDef};
-pub use flow::{Env, Flow, Outlet, Running};
-pub use query::Query;
+pub use flow::{Env, Fail, Flow, Outlet, Running};
 pub use stream::{Keyed, Stream};
 pub use table::Table;
 pub use windowed::{SlidingSize, Windowed, Windowing, sliding, tumbling};

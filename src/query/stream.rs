@@ -50,7 +50,7 @@ impl<'s, T: Clone + serde::Serialize + 'static> Stream<'s, T> {
     /// Makes one record of each.
     pub fn map<U: 'static>(self, logic: impl Fn(&T) -> U + 'static) -> Stream<'s, U> {
         self.each("Map", move |record, out| {
-            out.push(record.with(logic(&record.data)))
+            out.push(record.with(logic(&record.data)));
         })
     }
 
@@ -86,8 +86,9 @@ impl<'s, T: Clone + serde::Serialize + 'static> Stream<'s, T> {
     /// The records of both streams.
     #[must_use]
     pub fn union(self, other: Stream<'s, T>) -> Stream<'s, T> {
+        let is_by_lines = self.flow.is_by_lines && other.flow.is_by_lines;
         Stream {
-            flow: self.flow,
+            flow: self.flow.by_lines(is_by_lines),
             batches: self.batches.concat(other.batches),
         }
     }

@@ -10,6 +10,8 @@ use super::Table;
 use super::stream::Keyed;
 use crate::dataflow::aggregate::{Aggregate, Average, Count, Max, Min, Of, Sum, Summand};
 use crate::dataflow::clock::Clock;
+use crate::dataflow::decode::guard;
+use crate::dataflow::feed::Mark;
 use crate::dataflow::keyed::Arrangeable;
 use crate::dataflow::panes::Assigner;
 use crate::dataflow::retire::{retire, stamped};
@@ -296,7 +298,7 @@ where
 
         let boundary = flow.boundary::<Saved<K, A::Acc>>("windows");
         let mut windows = Windows::new(shape, aggregate, boundary, flow.is_mine::<K>());
-        let watermark = flow.watermark();
+        let (watermark, fail) = (flow.watermark(), Rc::clone(&flow.fail));
         let pact = Exchange::new(|folded: &Folded<K, A::Acc>| {
             differential_dataflow::hashable::Hashable::hashed(&folded.key)
         });
@@ -307,8 +309,19 @@ where
             stamped,
             "Windows",
             |_| {
+                let mut has_failed = false;
                 move |clock: &Clock, events, out: &mut Vec<_>, _: &mut Vec<()>| {
-                    windows.retire(clock, watermark(clock), events, out);
+                    let at = watermark(clock);
+                    if !has_failed
+                        && let Err(reason) = guard(|| windows.retire(clock, at, events, out))
+                    {
+                        has_failed = true;
+                        out.clear();
+                        fail(reason);
+                    }
+                    if has_failed && clock.mark == Mark::Checkpoint {
+                        windows.refuse_save(clock.epoch);
+                    }
                 }
             },
         );

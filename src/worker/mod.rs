@@ -5,9 +5,11 @@
 //! * [`run`]: the threads, what they are told, and what they say
 //! * [`cuts`]: which records make an epoch
 //! * [`replay`]: files to their end, final rows out
-//! * [`live`]: epochs from live sources, journalled before they are shown
+//! * [`live`]: the service; its coordinator journals each epoch before it is fed
 //! * [`snapshots`], [`restore`]: checkpoints, written and read
 
+mod checkpoints;
+mod coordinator;
 pub mod cuts;
 pub mod live;
 mod outlet;

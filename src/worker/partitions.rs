@@ -57,7 +57,7 @@ impl Partitions {
     }
 
     /// Says that there was no room to read: silence during that time is ours, not the partition's.
-    pub fn not_read(&mut self, _now: Instant) {
+    pub fn not_read(&mut self) {
         self.looked_at = None;
     }
 
@@ -155,33 +155,6 @@ impl Partitions {
         }
     }
 
-    /// A plan's line in the journal.
-    pub fn entry(&self, plan: &Plan, run: u64, catalog: &Catalog) -> JournalEntry {
-        let name = |stream: u16| catalog.streams[usize::from(stream)].name.clone();
-        let mut entry = JournalEntry {
-            epoch: plan.epoch,
-            run,
-            checkpoint: plan.mark == Mark::Checkpoint,
-            ..JournalEntry::default()
-        };
-        for task in &plan.tasks {
-            let stream = entry.streams.entry(name(task.stream)).or_default();
-            stream.insert(task.chunk.partition, task.chunk.end);
-        }
-        entry.events = (plan.changes.iter())
-            .map(|change| PartitionEvent {
-                stream: name(change.stream),
-                partition: change.partition,
-                change: match change.change {
-                    Change::Appeared => JournalledChange::Appeared,
-                    Change::Idle => JournalledChange::Idle,
-                    Change::Revived => JournalledChange::Revived,
-                },
-            })
-            .collect();
-        entry
-    }
-
     /// Cuts a journalled epoch again.
     pub fn again(
         &mut self,
@@ -265,9 +238,9 @@ impl Partitions {
     }
 
     /// The position after the last record of a partition, as last seen.
-    pub fn end(&self, stream: Option<u16>, partition: u32) -> u64 {
-        stream
-            .and_then(|stream| self.known.get(&(stream, partition)))
+    pub fn end(&self, stream: u16, partition: u32) -> u64 {
+        self.known
+            .get(&(stream, partition))
             .map_or(0, |known| known.end)
     }
 
@@ -301,4 +274,31 @@ impl Partitions {
             }
         }
     }
+}
+
+/// A plan's line in the journal.
+pub(super) fn entry(plan: &Plan, run: u64, catalog: &Catalog) -> JournalEntry {
+    let name = |stream: u16| catalog.streams[usize::from(stream)].name.clone();
+    let mut entry = JournalEntry {
+        epoch: plan.epoch,
+        run,
+        checkpoint: plan.mark == Mark::Checkpoint,
+        ..JournalEntry::default()
+    };
+    for task in &plan.tasks {
+        let stream = entry.streams.entry(name(task.stream)).or_default();
+        stream.insert(task.chunk.partition, task.chunk.end);
+    }
+    entry.events = (plan.changes.iter())
+        .map(|change| PartitionEvent {
+            stream: name(change.stream),
+            partition: change.partition,
+            change: match change.change {
+                Change::Appeared => JournalledChange::Appeared,
+                Change::Idle => JournalledChange::Idle,
+                Change::Revived => JournalledChange::Revived,
+            },
+        })
+        .collect();
+    entry
 }

@@ -186,9 +186,9 @@ impl Worker {
             frontier = now;
             lines.forget_before(frontier);
             if is_first {
-                report.try_iter().for_each(|(epoch, times)| {
+                for (epoch, times) in report.try_iter() {
                     (self.setup.said)(Said::Times(epoch, times));
-                });
+                }
                 (self.setup.said)(Said::Closed(frontier));
             }
         }

@@ -1,0 +1,170 @@
+//! When checkpoints are taken, and what may be let go once they are published.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::restore;
+use super::snapshots::Snapshots;
+use crate::dataflow::clock::Times;
+use crate::query::Catalog;
+use crate::state::CheckpointStore;
+use crate::time::{Epoch, Timestamp};
+use crate::view::CheckpointInfo;
+
+/// After how many epochs without records a checkpoint is taken all the same: the journal before
+/// it can go.
+const IDLE_EPOCHS: u32 = 10_000;
+
+/// Hears how the checkpoint it asked for ended.
+pub(super) type Reply = Box<dyn FnOnce(Result<CheckpointInfo, String>) + Send>;
+
+/// A checkpoint under way.
+struct Taking {
+    epoch: Epoch,
+    replies: Vec<Reply>,
+    times: Option<Times>,
+}
+
+/// Takes checkpoints, one at a time.
+pub(super) struct Taker {
+    pub store: CheckpointStore,
+    pub snapshots: Snapshots,
+    pub run: u64,
+    pub interval: Duration,
+    pub retain: usize,
+    /// How many rows-of-a-boundary the workers save for one checkpoint.
+    pub segments: usize,
+    /// The times of retained checkpoints, oldest first.
+    retained: VecDeque<(Epoch, Times)>,
+    taking: Option<Taking>,
+    asked: Vec<Reply>,
+    begun_at: Instant,
+    /// Whether anything was read since the last checkpoint.
+    moved: bool,
+    /// How many epochs were journalled since the last checkpoint.
+    journalled: u32,
+}
+
+impl Taker {
+    pub fn new(
+        store: CheckpointStore,
+        snapshots: Snapshots,
+        run: u64,
+        interval: Duration,
+        retain: usize,
+        segments: usize,
+        now: Instant,
+    ) -> Taker {
+        Taker {
+            store,
+            snapshots,
+            run,
+            interval,
+            // Two generations stand at all times, so that one may turn out damaged.
+            retain: retain.max(2),
+            segments,
+            retained: VecDeque::new(),
+            taking: None,
+            asked: Vec::new(),
+            begun_at: now,
+            moved: false,
+            journalled: 0,
+        }
+    }
+
+    /// Notes the checkpoint the service started from.
+    pub fn started_from(&mut self, epoch: Epoch, times: Times) {
+        self.retained.push_back((epoch, times));
+    }
+
+    /// Notes an epoch, and whether it has records.
+    pub fn fed(&mut self, has_records: bool) {
+        self.moved |= has_records;
+        self.journalled = self.journalled.saturating_add(1);
+    }
+
+    /// Asks for one at the next epoch.
+    pub fn ask(&mut self, reply: Reply) {
+        self.asked.push(reply);
+    }
+
+    /// Whether the next epoch should be one's.
+    pub fn wants(&self, now: Instant) -> bool {
+        let is_due = now.duration_since(self.begun_at) >= self.interval;
+        // An idle service needs no checkpoint, but its journal must not grow for ever.
+        let is_needed = self.moved || self.journalled >= IDLE_EPOCHS;
+        self.taking.is_none() && (!self.asked.is_empty() || (is_due && is_needed))
+    }
+
+    /// Begins one as of an epoch, before the epoch is fed.
+    pub fn begin(&mut self, epoch: Epoch, now: Instant) {
+        self.begun_at = now;
+        let replies = std::mem::take(&mut self.asked);
+        match self.store.begin(epoch, self.run) {
+            Ok(writer) => {
+                self.snapshots.begin(writer, self.segments);
+                self.taking = Some(Taking {
+                    epoch,
+                    replies,
+                    times: None,
+                });
+                self.moved = false;
+                self.journalled = 0;
+            }
+            Err(error) => {
+                tracing::error!(%error, "no checkpoint is taken");
+                for reply in replies {
+                    reply(Err(error.to_string()));
+                }
+            }
+        }
+    }
+
+    /// Whether this epoch's times are what a checkpoint waits for.
+    pub fn awaits(&self, epoch: Epoch) -> bool {
+        self.taking
+            .as_ref()
+            .is_some_and(|taking| taking.epoch == epoch)
+    }
+
+    /// Says how far the streams were read at the checkpoint's epoch, whose journal is on disk.
+    pub fn publish(&mut self, times: Times, catalog: &Catalog, now: Timestamp) {
+        self.snapshots
+            .publish(restore::manifest(&times, catalog, now));
+        if let Some(taking) = &mut self.taking {
+            taking.times = Some(times);
+        }
+    }
+
+    /// Hears how one ended. Returns what the oldest retained one needs, if older is not needed any
+    /// more.
+    pub fn heard(
+        &mut self,
+        epoch: Epoch,
+        result: &Result<CheckpointInfo, String>,
+    ) -> Option<(Epoch, Times)> {
+        let taking = self.taking.take_if(|taking| taking.epoch == epoch)?;
+        match result {
+            Ok(info) => tracing::debug!(epoch, bytes = info.bytes, "checkpoint published"),
+            Err(error) => {
+                self.moved = true;
+                tracing::error!(epoch, %error, "the checkpoint failed; the older ones stand");
+            }
+        }
+        for reply in taking.replies {
+            reply(result.clone());
+        }
+        if result.is_ok()
+            && let Some(times) = taking.times
+        {
+            self.retained.push_back((epoch, times));
+        }
+        while self.retained.len() > self.retain {
+            self.retained.pop_front();
+        }
+        // What is older than this process knows of may still be needed by an older checkpoint.
+        (self.retained.len() == self.retain)
+            .then(|| self.retained.front().cloned())
+            .flatten()
+    }
+}

@@ -1,0 +1,382 @@
+//! The coordinator: cuts epochs from the sources, journals each before it is fed, and shows it
+//! when every worker has closed it. One thread; it may read and write files, so that the workers
+//! never do.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::time::{Duration, Instant};
+
+use super::checkpoints::{Reply, Taker};
+use super::cuts::Cutter;
+use super::live::{LiveError, LiveOptions};
+use super::partitions::{Partitions, entry};
+use super::run::{Dataflow, RunError, Said};
+use crate::dataflow::clock::{Times, visible};
+use crate::dataflow::feed::{Mark, Plan};
+use crate::query::Catalog;
+use crate::source::Clock;
+use crate::state::{DataDir, Journal, StateError, Unsynced};
+use crate::time::Epoch;
+use crate::view::{CheckpointInfo, Labels, PartitionLabel, StreamLabel, Views};
+
+/// How many epochs may be open at once: one being worked on, one waiting. While both are, input
+/// gathers, so that epochs grow under load instead of queueing.
+const OPEN_EPOCHS: usize = 2;
+
+/// How long to wait before reading is tried again after it failed.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How long stopping may wait for the last checkpoint.
+const LAST_CHECKPOINT: Duration = Duration::from_secs(60);
+
+/// What the coordinator is told.
+pub(super) enum Message {
+    /// Records may have arrived.
+    Arrival,
+    /// The workers said something.
+    Said(Said),
+    /// A checkpoint is wanted.
+    Take(Reply),
+    /// A checkpoint ended.
+    Heard(Epoch, Result<CheckpointInfo, String>),
+    /// Journal lines are on disk, or cannot be.
+    Synced(Result<Epoch, StateError>),
+    /// The service is to stop.
+    Stop,
+}
+
+/// Syncs the journal off the coordinator's thread, one group at a time.
+pub(super) struct Syncer {
+    groups: SyncSender<Unsynced>,
+    is_busy: bool,
+}
+
+impl Syncer {
+    pub fn start(messages: Sender<Message>) -> std::io::Result<Syncer> {
+        let (groups, inbox) = sync_channel::<Unsynced>(1);
+        std::thread::Builder::new()
+            .name("journal-sync".to_owned())
+            .spawn(move || {
+                for group in inbox {
+                    if messages.send(Message::Synced(group.sync())).is_err() {
+                        return;
+                    }
+                }
+            })?;
+        Ok(Syncer {
+            groups,
+            is_busy: false,
+        })
+    }
+
+    fn sync(&mut self, journal: &Journal) {
+        if !self.is_busy
+            && let Some(group) = journal.unsynced()
+        {
+            self.is_busy = self.groups.try_send(group).is_ok();
+        }
+    }
+}
+
+pub(super) struct Coordinator {
+    pub options: LiveOptions,
+    pub clock: Clock,
+    pub catalog: Catalog,
+    pub views: Arc<Views>,
+    pub journal: Journal,
+    pub syncer: Syncer,
+    pub run: u64,
+    pub dataflow: Dataflow,
+    pub taker: Taker,
+    pub partitions: Partitions,
+    pub cutter: Cutter,
+    pub progress: Progress,
+}
+
+/// Where the coordinator stands.
+pub(super) struct Progress {
+    /// The newest epoch fed.
+    last: Epoch,
+    /// When it was fed.
+    last_at: Instant,
+    /// Epochs fed and not closed, with their bytes.
+    open: VecDeque<(Epoch, usize)>,
+    /// The times of epochs not yet shown.
+    times: BTreeMap<Epoch, Times>,
+    /// The epoch that makes the service ready: the last one that was journalled.
+    ready_at: Option<Epoch>,
+    /// Why no epoch can be cut, and since when.
+    hindered: Option<(String, Instant)>,
+}
+
+impl Progress {
+    pub fn new(last: Epoch, now: Instant) -> Progress {
+        Progress {
+            last,
+            last_at: now,
+            open: VecDeque::new(),
+            times: BTreeMap::new(),
+            ready_at: None,
+            hindered: None,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.open.iter().map(|(_, bytes)| bytes).sum()
+    }
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "an edge: it measures how long nothing came"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+impl Coordinator {
+    /// Runs until told to stop.
+    pub fn run(
+        mut self,
+        inbox: &Receiver<Message>,
+        restored: Option<Epoch>,
+        data: DataDir,
+    ) -> Result<(), LiveError> {
+        if let Some(epoch) = restored {
+            self.taker.started_from(epoch, self.partitions.times());
+            self.feed(Plan {
+                epoch,
+                ..Plan::default()
+            })?;
+        }
+        self.replay_journal(inbox)?;
+        while !self.turn(inbox)? {}
+        self.stop(inbox, data)
+    }
+
+    /// Feeds the journalled epochs again: the same numbers, the same cuts.
+    fn replay_journal(&mut self, inbox: &Receiver<Message>) -> Result<(), LiveError> {
+        for entry in self.journal.read_after(self.progress.last)? {
+            let entry = entry?;
+            let mut plan = Plan {
+                epoch: entry.epoch,
+                ..Plan::default()
+            };
+            self.partitions
+                .again(&entry, &self.catalog, &mut self.cutter, &mut plan)?;
+            while self.is_full() {
+                if let Ok(message) = inbox.recv() {
+                    self.hear(message)?;
+                }
+            }
+            self.feed(plan)?;
+        }
+        self.progress.ready_at = Some(self.progress.last);
+        self.show_ready();
+        Ok(())
+    }
+
+    /// One look at everything; true when told to stop.
+    fn turn(&mut self, inbox: &Receiver<Message>) -> Result<bool, LiveError> {
+        let wait = self
+            .options
+            .heartbeat
+            .saturating_sub(self.progress.last_at.elapsed());
+        let mut message = match inbox.recv_timeout(wait) {
+            Ok(message) => Some(message),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return Ok(true),
+        };
+        while let Some(next) = message {
+            if matches!(next, Message::Stop) {
+                return Ok(true);
+            }
+            self.hear(next)?;
+            message = inbox.try_recv().ok();
+        }
+        self.cut()?;
+        self.syncer.sync(&self.journal);
+        Ok(false)
+    }
+
+    fn hear(&mut self, message: Message) -> Result<(), LiveError> {
+        match message {
+            Message::Arrival | Message::Stop => {}
+            Message::Said(Said::Times(epoch, times)) => {
+                if self.taker.awaits(epoch) {
+                    // What the checkpoint builds on must be on disk before it counts.
+                    self.journal.sync()?;
+                    self.taker
+                        .publish(times.clone(), &self.catalog, (self.clock)());
+                }
+                self.progress.times.insert(epoch, times);
+            }
+            Message::Said(Said::Closed(frontier)) => {
+                while self
+                    .progress
+                    .open
+                    .front()
+                    .is_some_and(|(epoch, _)| *epoch < frontier)
+                {
+                    self.progress.open.pop_front();
+                }
+                let later = self.progress.times.split_off(&frontier);
+                for (epoch, times) in std::mem::replace(&mut self.progress.times, later) {
+                    self.show(epoch, &times);
+                }
+            }
+            Message::Said(Said::Ended) => {
+                return Err(RunError::Panicked("the dataflow ended early".to_owned()).into());
+            }
+            Message::Take(reply) => self.taker.ask(reply),
+            Message::Heard(epoch, result) => {
+                let needed = self.taker.heard(epoch, &result);
+                if result.is_ok() {
+                    self.journal.rotate()?;
+                }
+                if let Some((oldest, times)) = needed {
+                    self.journal.forget_before(oldest)?;
+                    self.partitions.release(&times);
+                }
+            }
+            Message::Synced(result) => {
+                self.syncer.is_busy = false;
+                result?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        self.progress.open.len() >= OPEN_EPOCHS
+            || self.progress.bytes() >= self.options.max_in_flight
+    }
+
+    fn feed(&mut self, plan: Plan) -> Result<(), LiveError> {
+        let bytes = plan.tasks.iter().map(|task| task.chunk.bytes.len()).sum();
+        self.progress.last = plan.epoch;
+        self.progress.open.push_back((plan.epoch, bytes));
+        self.progress.last_at = now();
+        Ok(self.dataflow.feed(plan)?)
+    }
+
+    /// Cuts the next epoch if there is a reason and room for one.
+    fn cut(&mut self) -> Result<(), LiveError> {
+        let now = now();
+        let waits = |(_, since): &(String, Instant)| now.saturating_duration_since(*since) < RETRY;
+        if self.is_full() || self.progress.hindered.as_ref().is_some_and(waits) {
+            self.partitions.not_read();
+            return Ok(());
+        }
+        let room = self
+            .options
+            .max_in_flight
+            .saturating_sub(self.progress.bytes());
+        let mut plan = Plan::default();
+        match self.partitions.next(now, room, &mut self.cutter, &mut plan) {
+            Err(error) => self.hinder(error.to_string()),
+            Ok(()) => {
+                if let Some((why, _)) = self.progress.hindered.take() {
+                    tracing::info!(%why, "input is taken again");
+                }
+            }
+        }
+        if self.taker.wants(now) {
+            plan.mark = Mark::Checkpoint;
+        }
+        let is_due = now.duration_since(self.progress.last_at) >= self.options.heartbeat;
+        let is_empty = plan.tasks.is_empty() && plan.changes.is_empty();
+        if is_empty && plan.mark == Mark::None && !is_due {
+            return Ok(());
+        }
+        let wall = u64::try_from((self.clock)().0).unwrap_or(0);
+        plan.epoch = wall
+            .max(self.progress.last + 1)
+            .max(self.journal.high_water() + 1);
+        if let Err(error) = self.journal.append(&entry(&plan, self.run, &self.catalog)) {
+            // Nothing was fed, nothing is lost: the same records are cut again later.
+            self.hinder(error.to_string());
+            return Ok(());
+        }
+        self.partitions.accept(&plan);
+        self.taker.fed(!plan.tasks.is_empty());
+        if plan.mark == Mark::Checkpoint {
+            self.taker.begin(plan.epoch, now);
+        }
+        self.feed(plan)
+    }
+
+    fn hinder(&mut self, why: String) {
+        if self
+            .progress
+            .hindered
+            .as_ref()
+            .is_none_or(|(before, _)| *before != why)
+        {
+            tracing::error!(%why, "input is held up; trying again each second");
+        }
+        self.progress.hindered = Some((why, now()));
+    }
+
+    /// Publishes a closed epoch.
+    fn show(&mut self, epoch: Epoch, times: &Times) {
+        let streams = (0..).zip(&self.catalog.streams).zip(&times.streams);
+        let streams = streams.map(|((place, stream), time)| {
+            let partitions = time.partitions.iter().map(|(id, partition)| {
+                let label = PartitionLabel {
+                    position: partition.position,
+                    end: self.partitions.end(place, *id).max(partition.position),
+                    watermark: visible(time.partition_watermark(partition)),
+                    idle: partition.idle,
+                };
+                (*id, label)
+            });
+            let partitions = partitions.collect();
+            (
+                stream.name.clone(),
+                StreamLabel {
+                    watermark: visible(time.watermark),
+                    partitions,
+                },
+            )
+        });
+        let streams = streams.collect();
+        self.views.publish(Labels {
+            run: self.run,
+            epoch,
+            streams,
+        });
+        self.show_ready();
+    }
+
+    fn show_ready(&mut self) {
+        let shown = self.views.upper().map(|labels| labels.epoch);
+        if let (Some(ready), Some(shown)) = (self.progress.ready_at, shown)
+            && shown >= ready
+        {
+            self.taker.snapshots.forget_restored();
+            self.progress.ready_at = None;
+            self.views.set_ready();
+        }
+    }
+
+    /// Takes a last checkpoint, ends the dataflow and closes the data directory.
+    fn stop(mut self, inbox: &Receiver<Message>, data: DataDir) -> Result<(), LiveError> {
+        let since = now();
+        let (done, outcome) = channel();
+        // Nobody may be left to hear it.
+        self.taker
+            .ask(Box::new(move |result| drop(done.send(result))));
+        while outcome.try_recv().is_err() && since.elapsed() < LAST_CHECKPOINT {
+            if let Ok(message) = inbox.recv_timeout(Duration::from_millis(20)) {
+                self.hear(message)?;
+            }
+            self.cut()?;
+        }
+        self.dataflow.finish()?;
+        self.taker.snapshots.finish();
+        drop(self.syncer);
+        Ok(data.close(self.journal)?)
+    }
+}
