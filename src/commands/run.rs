@@ -71,7 +71,7 @@ pub fn run(args: &RunArgs, all: Vec<Query>) -> anyhow::Result<()> {
         ingest,
         checkpoints: Arc::clone(&live) as Arc<dyn Checkpoints>,
         sources: sources.said,
-        stale: Arc::new(AtomicBool::new(false)),
+        stale: Arc::clone(&live.stale),
         options: http_options(&config)?,
         clock: clock(),
     };
@@ -178,7 +178,11 @@ fn die_on_panic() {
         }
         report(panic);
         let on = std::thread::current().name().unwrap_or_default().to_owned();
-        if on.starts_with("timely") || on == "coordinator" || on == "snapshots" {
+        if on.starts_with("timely")
+            || on == "coordinator"
+            || on == "snapshots"
+            || on == "journal-sync"
+        {
             fail(&format!("the thread '{on}' panicked"));
         }
     }));

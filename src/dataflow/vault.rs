@@ -73,6 +73,16 @@ impl Boundary {
         rows.filter(is_mine).collect()
     }
 
+    /// Makes the checkpoint of `epoch` fail: the rows are not to be trusted.
+    pub fn refuse(&self, epoch: Epoch) {
+        let detail = "the query that owns them failed".to_owned();
+        let error = ColumnError::Write {
+            row: "a failed query",
+            detail,
+        };
+        self.vault.save(&self.name, epoch, Box::new(|| Err(error)));
+    }
+
     /// Saves this worker's rows as of `epoch`.
     pub fn save<R>(&self, epoch: Epoch, rows: Vec<R>)
     where

@@ -133,6 +133,7 @@ where
     let (watermark, behaviour) = (flow.watermark(), AsOf { keep });
     let joined = keyed(both, flow.clocks(), "AsOf", boundary, watermark, behaviour);
     let batches = rebatched(joined.emitted, flow.names(), flow.lines());
+    let flow = flow.without_chunks();
     Stream { flow, batches }
 }
 

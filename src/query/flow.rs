@@ -16,7 +16,7 @@ use super::share::Shared;
 use super::stream::{Stream, typed};
 use crate::dataflow::bounded::{Shown, Sink, Store};
 use crate::dataflow::clock::{Clock, Clocks, Times, clocks};
-use crate::dataflow::decode::{Counted, Intake, Notice};
+use crate::dataflow::decode::{Counted, Intake, Notice, guard};
 use crate::dataflow::feed::Feed;
 use crate::dataflow::lines::RawLines;
 use crate::dataflow::vault::{Boundaries, Boundary, Vault};
@@ -54,12 +54,17 @@ pub struct Env<'s> {
     final_only: bool,
 }
 
+/// Says why a query failed. Cloning is shallow.
+pub type Fail = Rc<dyn Fn(String)>;
+
 /// Where one worker's share of the answers goes.
 pub trait Outlet {
     /// Takes the rows of a query.
     fn rows(&self, query: &str) -> Sink;
     /// Shows what was late for a query.
     fn late(&self, query: &str) -> Shown;
+    /// Marks a query as failed; its rows are not to be trusted any more.
+    fn failed(&self, query: &str) -> Fail;
     /// Shows what a stream's decoding rejected.
     fn rejected(&self, stream: &str) -> Shown;
 }
@@ -137,7 +142,7 @@ impl<'s> Env<'s> {
         }
         env.sources = Rc::new(sources);
         for query in queries {
-            let answer = build(&env, query);
+            let answer = build_failing(&env, query, outlet.failed(&query.name));
             let name = &answer.def.name;
             let notices = scope.concatenate(answer.notices.take());
             closed.push(env.store(&late_store(name), notices, outlet.late(name)));
@@ -212,7 +217,13 @@ pub struct Running {
 
 /// Builds one query in a dataflow.
 pub fn build<'s>(env: &Env<'s>, query: &Query) -> Answer<'s> {
+    build_failing(env, query, Rc::new(|_| {}))
+}
+
+/// Builds one query, which says through `fail` should it fail while it runs.
+fn build_failing<'s>(env: &Env<'s>, query: &Query, fail: Fail) -> Answer<'s> {
     let flow = Flow {
+        fail,
         env: env.clone(),
         query: Rc::from(query.name.as_str()),
         reads: Rc::default(),
@@ -230,10 +241,11 @@ pub fn build<'s>(env: &Env<'s>, query: &Query) -> Answer<'s> {
 pub struct Flow<'s> {
     pub(super) env: Env<'s>,
     pub(super) query: Rc<str>,
+    pub(super) fail: Fail,
     reads: Rc<RefCell<Vec<u16>>>,
     pub(super) reads_names: Rc<RefCell<BTreeSet<String>>>,
     pub(super) notices: Rc<RefCell<Vec<Notices<'s>>>>,
-    unnamed: Rc<RefCell<BTreeMap<&'static str, u32>>>,
+    unnamed: Rc<RefCell<BTreeMap<String, u32>>>,
 }
 
 impl<'s> Flow<'s> {
@@ -289,18 +301,24 @@ impl<'s> Flow<'s> {
     }
 
     /// A boundary of this query: named after it, its kind, and which of that kind it is.
-    pub(super) fn boundary<R>(&self, kind: &'static str) -> Boundary
+    pub(super) fn boundary<R>(&self, kind: &str) -> Boundary
     where
         R: serde::Serialize + serde::de::DeserializeOwned,
     {
         let mut unnamed = self.unnamed.borrow_mut();
-        let number = unnamed.entry(kind).or_default();
+        let number = unnamed.entry(kind.to_owned()).or_default();
         *number += 1;
         let name = match *number {
             1 => format!("{}/{kind}", self.query),
             n => format!("{}/{kind}-{n}", self.query),
         };
         self.env.boundary::<R>(name)
+    }
+
+    /// Runs user code that sees more than one record. Its panic fails this query alone.
+    pub(super) fn trying<R>(&self) -> impl Fn(&dyn Fn() -> R) -> Option<R> + 'static + use<R> {
+        let fail = Rc::clone(&self.fail);
+        move |code| guard(code).inspect_err(|reason| fail(reason.clone())).ok()
     }
 
     /// Reads the query's watermark from a clock: the minimum over all streams that the whole
@@ -324,6 +342,14 @@ impl<'s> Flow<'s> {
         self.env.scope
     }
 
+    /// The same flow, of records that left the epoch or the worker that has their chunk. That the
+    /// chunk may happen to be at hand must not show.
+    pub(super) fn without_chunks(mut self) -> Flow<'s> {
+        self.env.lines = self.env.lines.without_chunks();
+        self
+    }
+
+    /// The raw lines of records.
     pub(super) fn lines(&self) -> RawLines {
         self.env.lines.clone()
     }

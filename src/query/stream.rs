@@ -86,8 +86,13 @@ impl<'s, T: Clone + serde::Serialize + 'static> Stream<'s, T> {
     /// The records of both streams.
     #[must_use]
     pub fn union(self, other: Stream<'s, T>) -> Stream<'s, T> {
+        let flow = if other.flow.lines().has_chunks() {
+            self.flow
+        } else {
+            other.flow
+        };
         Stream {
-            flow: self.flow,
+            flow,
             batches: self.batches.concat(other.batches),
         }
     }

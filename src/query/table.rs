@@ -95,10 +95,11 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
         self,
         logic: impl Fn(&K, &V) -> (K2, V2) + 'static,
     ) -> Table<'s, K2, V2> {
-        Table::new(
-            self.flow,
-            self.rows.map(move |(key, value)| logic(&key, &value)),
-        )
+        let trying = self.flow.trying();
+        let rows = self
+            .rows
+            .flat_map(move |(key, value)| trying(&|| logic(&key, &value)));
+        Table::new(self.flow, rows)
     }
 
     /// Makes a new value of each row; rows stay as final as they were.
@@ -106,9 +107,10 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
         self,
         logic: impl Fn(&K, &V) -> V2 + 'static,
     ) -> Table<'s, K, V2> {
-        let rows = self.rows.map(move |(key, value)| {
-            let value = logic(&key, &value);
-            (key, value)
+        let trying = self.flow.trying();
+        let rows = self.rows.flat_map(move |(key, value)| {
+            let value = trying(&|| logic(&key, &value))?;
+            Some((key, value))
         });
         Table {
             flow: self.flow,
@@ -146,7 +148,10 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
     /// ```
     #[must_use]
     pub fn filter(self, keeps: impl Fn(&K, &V) -> bool + 'static) -> Self {
-        let rows = self.rows.filter(move |(key, value)| keeps(key, value));
+        let trying = self.flow.trying();
+        let rows = self
+            .rows
+            .filter(move |(key, value)| trying(&|| keeps(key, value)).unwrap_or_default());
         Table {
             rows,
             shared: None,

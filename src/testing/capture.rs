@@ -9,7 +9,7 @@ use arrow_array::RecordBatch;
 
 use crate::dataflow::bounded::{Shown, Sink};
 use crate::dataflow::vault::{Encode, Vault};
-use crate::query::Outlet;
+use crate::query::{Fail, Outlet};
 use crate::row::Row;
 use crate::time::Epoch;
 use crate::worker::run::{Hands, Said};
@@ -125,6 +125,11 @@ impl Outlet for Out {
 
     fn late(&self, query: &str) -> Shown {
         self.capture.shown(Of::Late(query.to_owned()))
+    }
+
+    fn failed(&self, query: &str) -> Fail {
+        let query = query.to_owned();
+        Rc::new(move |reason| panic!("query '{query}' failed: {reason}"))
     }
 
     fn rejected(&self, stream: &str) -> Shown {

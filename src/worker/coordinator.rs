@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -80,6 +81,10 @@ impl Syncer {
 }
 
 pub(super) struct Coordinator {
+    /// Set while a wake-up waits to be heard.
+    pub arrived: Arc<AtomicBool>,
+    /// Set while no input can be taken.
+    pub stale: Arc<AtomicBool>,
     pub options: LiveOptions,
     pub clock: Clock,
     pub catalog: Catalog,
@@ -139,12 +144,31 @@ fn now() -> Instant {
 }
 
 impl Coordinator {
-    /// Runs until told to stop.
+    /// Runs until told to stop. `on_failure` hears why it cannot go on, before it waits for the
+    /// workers.
     pub fn run(
         mut self,
         inbox: &Receiver<Message>,
         restored: Option<Epoch>,
         data: DataDir,
+        on_failure: impl FnOnce(String),
+    ) {
+        let outcome = match self.work(inbox, restored) {
+            Ok(()) => self.stop(inbox, data),
+            Err(error) => {
+                on_failure(error.to_string());
+                return;
+            }
+        };
+        if let Err(error) = outcome {
+            on_failure(error.to_string());
+        }
+    }
+
+    fn work(
+        &mut self,
+        inbox: &Receiver<Message>,
+        restored: Option<Epoch>,
     ) -> Result<(), LiveError> {
         if let Some(epoch) = restored {
             self.taker.started_from(epoch, self.partitions.times());
@@ -157,7 +181,7 @@ impl Coordinator {
         while !self.progress.stopping {
             self.turn(inbox)?;
         }
-        self.stop(inbox, data)
+        Ok(())
     }
 
     /// Feeds the journalled epochs again: the same numbers, the same cuts.
@@ -178,6 +202,7 @@ impl Coordinator {
             if self.progress.stopping {
                 return Ok(());
             }
+            self.taker.fed(!plan.tasks.is_empty());
             self.feed(plan)?;
         }
         self.progress.ready_at = Some(self.progress.last);
@@ -201,11 +226,11 @@ impl Coordinator {
         Ok(())
     }
 
-    /// How long there is nothing to do unless a message comes.
+    /// How long to wait for news before looking again.
     fn patience(&self) -> Duration {
         let heartbeat = self.options.heartbeat;
         match &self.progress.hindered {
-            // An epoch that closes makes room, and says so.
+            // Room, or the time to try again, is worth waiting for; the next heartbeat is not.
             _ if self.is_full() => heartbeat,
             Some((_, since)) => RETRY.saturating_sub(since.elapsed()),
             None => heartbeat.saturating_sub(self.progress.last_at.elapsed()),
@@ -214,7 +239,7 @@ impl Coordinator {
 
     fn hear(&mut self, message: Message) -> Result<(), LiveError> {
         match message {
-            Message::Arrival => {}
+            Message::Arrival => self.arrived.store(false, Ordering::Release),
             Message::Stop => self.progress.stopping = true,
             Message::Said(Said::Times(epoch, times)) => {
                 if self.taker.awaits(epoch) {
@@ -245,18 +270,27 @@ impl Coordinator {
             Message::Take(reply) => self.taker.ask(reply),
             Message::Heard(epoch, result) => {
                 let needed = self.taker.heard(epoch, &result);
-                if result.is_ok() {
-                    self.journal.rotate()?;
-                }
-                if let Some((oldest, times)) = needed {
-                    self.journal.forget_before(oldest)?;
-                    self.partitions.release(&times);
+                if result.is_ok()
+                    && let Err(error) = self.let_go(needed)
+                {
+                    // The checkpoint stands; the next one lets go of more.
+                    tracing::warn!(%error, "old journal lines are kept longer");
                 }
             }
             Message::Synced(result) => {
                 self.syncer.is_busy = false;
                 result?;
             }
+        }
+        Ok(())
+    }
+
+    /// Lets journal and logs go that no retained checkpoint needs.
+    fn let_go(&mut self, needed: Option<(Epoch, Times)>) -> Result<(), StateError> {
+        self.journal.rotate()?;
+        if let Some((oldest, times)) = needed {
+            self.journal.forget_before(oldest)?;
+            self.partitions.release(&times);
         }
         Ok(())
     }
@@ -287,14 +321,7 @@ impl Coordinator {
             .max_in_flight
             .saturating_sub(self.progress.bytes());
         let mut plan = Plan::default();
-        match self.partitions.next(now, room, &mut self.cutter, &mut plan) {
-            Err(error) => self.hinder(error.to_string()),
-            Ok(()) => {
-                if let Some((why, _)) = self.progress.hindered.take() {
-                    tracing::info!(%why, "input is taken again");
-                }
-            }
-        }
+        self.partitions.next(now, room, &mut self.cutter, &mut plan);
         if self.taker.wants(now) {
             plan.mark = Mark::Checkpoint;
         }
@@ -307,10 +334,20 @@ impl Coordinator {
         plan.epoch = wall
             .max(self.progress.last + 1)
             .max(self.journal.high_water() + 1);
-        if let Err(error) = self.journal.append(&entry(&plan, self.run, &self.catalog)) {
-            // Nothing was fed, nothing is lost: the same records are cut again later.
-            self.hinder(error.to_string());
-            return Ok(());
+        match self.journal.append(&entry(&plan, self.run, &self.catalog)) {
+            Ok(()) => {
+                if let Some((why, _)) = self.progress.hindered.take() {
+                    tracing::info!(%why, "input is taken again");
+                    self.stale.store(false, Ordering::Release);
+                }
+            }
+            // What a failed sync left on disk is not known: only a restart can tell.
+            Err(error @ StateError::Broken { .. }) => return Err(error.into()),
+            Err(error) => {
+                // Nothing was fed, nothing is lost: the same records are cut again later.
+                self.hinder(error.to_string());
+                return Ok(());
+            }
         }
         self.partitions.accept(&plan);
         self.taker.fed(!plan.tasks.is_empty());
@@ -329,6 +366,7 @@ impl Coordinator {
         {
             tracing::error!(%why, "input is held up; trying again each second");
         }
+        self.stale.store(true, Ordering::Release);
         self.progress.hindered = Some((why, now()));
     }
 

@@ -1,10 +1,11 @@
 //! From a worker to the views: its share of the rows, and what was not taken.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::dataflow::bounded::{Shown, Sink};
-use crate::query::Outlet;
+use crate::query::{Fail, Outlet};
 use crate::view::{View, Views};
 
 /// What happens to records that cannot be read.
@@ -70,6 +71,16 @@ impl Outlet for LiveOutlet {
 
     fn late(&self, query: &str) -> Shown {
         self.shown(self.views.late(query))
+    }
+
+    fn failed(&self, query: &str) -> Fail {
+        let (view, name) = (self.views.query(query).cloned(), query.to_owned());
+        Rc::new(move |reason| {
+            if let Some(view) = view.as_ref().filter(|view| view.failure().is_none()) {
+                tracing::error!(query = name, %reason, "the query failed; the others go on");
+                view.fail(reason);
+            }
+        })
     }
 
     fn rejected(&self, stream: &str) -> Shown {

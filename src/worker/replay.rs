@@ -3,16 +3,18 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::cuts::{Cutter, EPOCH_BYTES, Reading, SPLIT_BYTES};
 use super::restore;
 use super::run::{Dataflow, Hands, RunError, Said, Setup};
 use crate::dataflow::bounded::{Shown, Sink};
+use crate::dataflow::decode::Counted;
 use crate::dataflow::feed::{Change, Mark, PartitionChange, Plan};
 use crate::dataflow::vault::NoVault;
-use crate::query::{BuildError, Catalog, Outlet, Query};
+use crate::query::{BuildError, Catalog, Fail, Outlet, Query};
 use crate::row::Row;
 use crate::source::{Source, SourceError};
 use crate::time::{Epoch, hours};
@@ -56,6 +58,9 @@ pub enum ReplayError {
     /// A file cannot be read.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// User code that sees more than one record panicked.
+    #[error("query '{0}' failed: {1}")]
+    Failed(String, String),
     /// The workers stopped.
     #[error(transparent)]
     Run(#[from] RunError),
@@ -124,22 +129,7 @@ impl Replay {
         })?;
         let counted = dataflow.counted.clone();
         dataflow.finish()?;
-        let sum = |of: fn(&crate::dataflow::decode::Counted) -> &std::sync::atomic::AtomicU64| {
-            counted
-                .iter()
-                .map(|c| of(c).load(std::sync::atomic::Ordering::Acquire))
-                .sum::<u64>()
-        };
-        let rejected = sum(|c| &c.rejected);
-        Ok(Replayed {
-            rows: kept.in_order(),
-            events: sum(|c| &c.taken) + rejected,
-            rejected,
-            late: *kept
-                .late
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner),
-        })
+        kept.finish(&counted)
     }
 }
 
@@ -204,14 +194,12 @@ impl Epochs {
 struct Kept {
     rows: Mutex<Vec<(Row, i64)>>,
     late: Mutex<u64>,
+    failed: Mutex<Option<ReplayError>>,
 }
 
 impl Kept {
     fn add(&self, rows: Vec<(Row, i64)>) {
-        let mut all = self
-            .rows
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut all = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         let before = all.len();
         all.extend(rows);
         // Rows that revise each other are netted each time the bag has doubled.
@@ -220,11 +208,28 @@ impl Kept {
         }
     }
 
+    fn finish(&self, counted: &[Arc<Counted>]) -> Result<Replayed, ReplayError> {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = failed.take() {
+            return Err(error);
+        }
+        let sum = |of: fn(&Counted) -> &AtomicU64| -> u64 {
+            counted
+                .iter()
+                .map(|counted| of(counted).load(Ordering::Acquire))
+                .sum()
+        };
+        let rejected = sum(|counted| &counted.rejected);
+        Ok(Replayed {
+            rows: self.in_order(),
+            events: sum(|counted| &counted.taken) + rejected,
+            rejected,
+            late: *self.late.lock().unwrap_or_else(PoisonError::into_inner),
+        })
+    }
+
     fn in_order(&self) -> Vec<(Row, i64)> {
-        let mut all = self
-            .rows
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut all = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         net(&mut all);
         std::mem::take(&mut all)
     }
@@ -256,15 +261,23 @@ impl Outlet for KeepAll {
     fn late(&self, _query: &str) -> Shown {
         let kept = Arc::clone(&self.kept);
         let total = move |total| {
-            *kept
-                .late
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner) = total;
+            *kept.late.lock().unwrap_or_else(PoisonError::into_inner) = total;
         };
         Shown {
             rows: Box::new(|_, _| {}),
             total: Box::new(total),
         }
+    }
+
+    fn failed(&self, query: &str) -> Fail {
+        let (kept, query) = (Arc::clone(&self.kept), query.to_owned());
+        Rc::new(move |reason| {
+            let said = ReplayError::Failed(query.clone(), reason);
+            kept.failed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get_or_insert(said);
+        })
     }
 
     fn rejected(&self, _stream: &str) -> Shown {
