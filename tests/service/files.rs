@@ -119,16 +119,11 @@ fn csv_files_are_read_by_their_header_and_once_over_restarts() {
         }
         assert_eq!(counts(&answer), expected, "after {restart} restarts");
         let listed = service.get("/v1/streams/clicks/rejected").ok();
-        let rejected: Vec<&Value> = listed["rows"].as_array().expect("a list").iter().collect();
-        let records = rejected.iter().map(|row| row["value"]["record"].clone());
-        assert_eq!(
-            Value::from_iter(records),
-            json!(["yesterday,d,u3", "1641031320000,e"])
-        );
-        assert_eq!(
-            rejected[0]["key"][2],
-            text.find("yesterday").expect("it is there")
-        );
+        let rejected = listed["rows"].as_array().expect("a list");
+        let records: Vec<&Value> = rejected.iter().map(|row| &row["value"]["record"]).collect();
+        assert_eq!(records, ["yesterday,d,u3", "1641031320000,e"]);
+        let place = text.find("yesterday").expect("it is there");
+        assert_eq!(rejected[0]["key"][2], place);
         let mut file = File::options()
             .append(true)
             .open(&path)
@@ -162,7 +157,7 @@ fn a_file_that_shrinks_is_named_and_the_other_streams_go_on() {
     fs::write(&path, user).expect("the test's directory takes files");
     until("it to be noticed", || {
         service.get("/v1/queries/clicks_per_user").ok();
-        service.stderr().contains("input is held up").then_some(())
+        service.stderr().contains("held up").then_some(())
     });
     let said = service.stderr();
     assert!(said.contains("users"), "{said}");

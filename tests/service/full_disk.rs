@@ -112,12 +112,15 @@ fn a_journal_that_cannot_grow_holds_input_up_and_nothing_else() {
         service.get("/v1/queries/clicks_per_user_tumbling").ok();
         is_said.then_some(())
     });
+    // Posts are stored all the same, and answers say that they lag behind.
     let token = service.token_of("clicks", &clicks("u1", 5));
     let path = "/v1/queries/clicks_per_user_tumbling";
+    assert_eq!(service.get(path).ok()["stale"], true);
     let late = service.get(&format!("{path}?after={token}&timeout=50ms"));
     assert!(late.problem(503).contains("did not reach"));
     assert_eq!(clicks_of(&service, "u1", &early), 10);
     assert!(service.stop().success());
     let service = launch.start_ready();
     assert_eq!(clicks_of(&service, "u1", &token), 15);
+    assert_eq!(service.get(path).ok()["stale"], false);
 }
