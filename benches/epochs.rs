@@ -19,9 +19,9 @@ fn main() {
         let queries: Vec<Query> = (0..)
             .flat_map(|round| queries::all().into_iter().map(move |query| (round, query)))
             .take(QUERIES)
-            .map(|(round, query)| Query {
-                name: format!("{}_{round}", query.name),
-                ..query
+            .map(|(round, mut query)| {
+                query.name = format!("{}_{round}", query.name);
+                query
             })
             .collect();
         let mut steps = Steps::start(queries, workers);

@@ -85,11 +85,10 @@ impl Query {
     ) -> Query {
         let first = doc.lines().next().unwrap_or_default();
         let doc = first.trim_start_matches("//!").trim().to_owned();
-        let named = name.to_owned();
         let build = hidden(move |flow| {
             let table = build(flow.clone());
             let def = QueryDef {
-                name: named.clone(),
+                name: flow.query.to_string(),
                 doc: doc.clone(),
                 streams: flow.reads_names.borrow().iter().cloned().collect(),
                 key_schema: json_schema::<K>(),
