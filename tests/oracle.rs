@@ -4,14 +4,15 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
+use proptest::sample::select;
 use proptest::test_runner::FileFailurePersistence;
 
 use support::answers::{self, Rows};
 use support::cases::{Case, Input, case};
-use support::queries::{QUERIES, STREAMS};
-use support::runs::{Manner, Said, feed, fold, number, plain, start};
+use support::queries::{LASTING, QUERIES, STREAMS, streams_of};
+use support::runs::{Manner, Said, feed, fold, number, plain, replay, start};
 use support::times::{Prefix, prefixes};
-use waterclock::testing::Mark;
+use waterclock::testing::{Mark, Round};
 
 #[path = "support/oracle/mod.rs"]
 mod support;
@@ -20,6 +21,7 @@ fn config(cases: u32) -> ProptestConfig {
     let asked = std::env::var("PROPTEST_CASES").ok();
     ProptestConfig {
         cases: asked.and_then(|n| n.parse().ok()).unwrap_or(cases),
+        max_shrink_iters: 4096,
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(
             "tests/oracle.regressions",
         ))),
@@ -160,5 +162,30 @@ proptest! {
         let stops = stops.into_iter().filter(|at| *at < inputs.len()).collect();
         let stopped = run_with_stops(&case, &inputs, &manners, &stops);
         prop_assert_eq!(stopped, run(&case, &inputs, manners[0]));
+    }
+
+    #[test]
+    fn a_replay_ends_with_the_rows_of_the_live_service(
+        case in case(6),
+        shape in select(LASTING.to_vec()),
+        manner in manner(),
+        split_bytes in 1..2000_usize,
+    ) {
+        let case = Case { shape, ..case };
+        // Files do not fall silent.
+        let inputs = case.steady();
+        let mut steps = start(shape, case.lateness(), manner, None);
+        feed(&mut steps, manner, &inputs, 0..inputs.len(), Mark::None);
+        steps.epoch(Round::new().mark(Mark::End));
+        for query in QUERIES {
+            let workers = manner.workers % 3 + 1;
+            let (rows, late, rejected) =
+                replay(shape, case.lateness(), query, &inputs, workers, split_bytes);
+            prop_assert_eq!(difference(&plain(&steps.rows(query)), &rows), Rows::new(), "{}", query);
+            prop_assert_eq!(steps.late_total(query), late, "{}", query);
+            let streams = streams_of(query).iter();
+            let live: u64 = streams.map(|stream| steps.rejected_total(stream)).sum();
+            prop_assert_eq!(live, rejected, "{}", query);
+        }
     }
 }

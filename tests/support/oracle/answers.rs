@@ -29,8 +29,6 @@ struct Seen<'a, T> {
     key: u8,
     time: i64,
     data: T,
-    /// The record as it is shown when late.
-    shown: String,
 }
 
 fn json<T: Serialize>(value: &T) -> String {
@@ -44,31 +42,23 @@ fn hits<'a>(prefix: &'a Prefix, stream: &str) -> Vec<Seen<'a, Hit>> {
             key: hit.key,
             time: hit.at.0,
             data: hit.clone(),
-            shown: from.line.text.trim().to_owned(),
         }),
         _ => None,
     };
     prefix.lines.iter().filter_map(of).collect()
 }
 
-fn users(prefix: &Prefix) -> Vec<Seen<'_, User>> {
-    let of = |from: &'_ Judged| match &from.line.fact {
-        Some(Fact::User(user)) => Some((user.clone(), from.line.text.trim().to_owned())),
+fn users<'a>(prefix: &'a Prefix) -> Vec<Seen<'a, User>> {
+    let of = |from: &'a Judged| match &from.line.fact {
+        Some(Fact::User(user)) => Some(Seen {
+            from,
+            key: user.id,
+            time: user.at.0,
+            data: user.clone(),
+        }),
         _ => None,
     };
-    let lines = prefix.lines.iter();
-    lines
-        .filter_map(|from| {
-            let (data, shown) = of(from)?;
-            Some(Seen {
-                from,
-                key: data.id,
-                time: data.at.0,
-                data,
-                shown,
-            })
-        })
-        .collect()
+    prefix.lines.iter().filter_map(of).collect()
 }
 
 /// What a stream rejected: keys and raw records.
@@ -102,7 +92,7 @@ impl Answer {
             time: i64,
         }
         let value = Value {
-            record: &seen.shown,
+            record: seen.from.line.text.trim(),
             reason: "late",
             time: seen.time,
         };
@@ -114,7 +104,9 @@ impl Answer {
     fn in_time<'a, T>(&mut self, all: Vec<Seen<'a, T>>, how_long: i64) -> Vec<Seen<'a, T>> {
         let is_late = |seen: &Seen<'_, T>| seen.from.watermark >= Some(seen.time + how_long);
         let (late, in_time): (Vec<_>, _) = all.into_iter().partition(is_late);
-        late.iter().for_each(|seen| self.late(seen));
+        for seen in &late {
+            self.late(seen);
+        }
         in_time
     }
 }
@@ -193,7 +185,6 @@ fn as_of<'a>(
             from: hit.from,
             key: name_of(&data),
             time: hit.time,
-            shown: json(&data),
             data,
         }
     });

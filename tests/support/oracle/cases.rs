@@ -11,7 +11,7 @@ use waterclock::testing::{Change, Round};
 use super::queries::{Hit, SHAPES, STREAMS, User};
 
 /// Partitions of each stream.
-const PARTITIONS: u32 = 3;
+pub const PARTITIONS: u32 = 3;
 
 /// A random input.
 #[derive(Clone, Debug)]

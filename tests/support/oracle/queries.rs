@@ -1,4 +1,8 @@
 //! The records, the shapes of windows, and the queries that the oracle knows the answers to.
+#![allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "tables give their functions references"
+)]
 
 use serde::{Deserialize, Serialize};
 use waterclock::prelude::*;
@@ -105,6 +109,9 @@ pub const SHAPES: [Shape; 10] = [
     // A tombstone lasts a week.
     shape(4 * 86_400_000, 86_400_000, 3_600_000, 0, 2 * WEEK),
 ];
+
+/// Those that keep windows longer than a case lasts.
+pub const LASTING: [usize; 4] = [0, 1, 2, 4];
 
 fn ms(n: i64) -> std::time::Duration {
     millis(u64::try_from(n).expect("a shape's durations are positive"))

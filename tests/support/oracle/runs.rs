@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 
 use waterclock::prelude::millis;
-use waterclock::query::Overrides;
+use waterclock::query::{Catalog, Overrides};
 use waterclock::row::Row;
-use waterclock::testing::{Bag, Mark, Round, Saved, Steps};
+use waterclock::source::Source;
+use waterclock::testing::{Bag, Mark, MemorySource, Round, Saved, Steps};
 use waterclock::time::Epoch;
+use waterclock::worker::replay::Replay;
 
 use super::answers::Rows;
-use super::cases::Input;
-use super::queries::{QUERIES, STREAMS, queries};
+use super::cases::{Input, PARTITIONS};
+use super::queries::{QUERIES, STREAMS, queries, streams_of};
 
 /// How a dataflow is run. None of it may change an answer.
 #[derive(Clone, Copy, Debug)]
@@ -99,8 +101,9 @@ impl Said {
             let first = next.changes[query].first().filter(restored);
             let first = first.map(|(_, rows)| plain(rows)).unwrap_or_default();
             let mut left = Rows::new();
-            said.iter()
-                .for_each(|(_, changes)| fold(&mut left, changes));
+            for (_, changes) in said.iter() {
+                fold(&mut left, changes);
+            }
             assert_eq!(first, left, "{query} as restored");
             let later = next.changes[query].iter();
             said.extend(later.filter(|(epoch, _)| *epoch > restored_at).cloned());
@@ -134,4 +137,39 @@ pub fn fold(rows: &mut Rows, changes: &Bag) {
         *count += diff;
     }
     rows.retain(|_, count| *count != 0);
+}
+
+/// Replays the inputs as files through one query: its rows, and how many records were late and
+/// rejected.
+pub fn replay(
+    shape: usize,
+    late_ms: i64,
+    query: &str,
+    inputs: &[Input],
+    workers: usize,
+    split_bytes: usize,
+) -> (Rows, u64, u64) {
+    let mut all = queries(shape).into_iter();
+    let query = all.find(|q| q.name == query).expect("a query of ours");
+    let mut overrides = lateness(late_ms);
+    let reads = streams_of(&query.name);
+    overrides
+        .lateness
+        .retain(|stream, _| reads.contains(&stream.as_str()));
+    let catalog = Catalog::of(std::slice::from_ref(&query), &overrides).expect("it builds");
+    let mut texts: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for line in inputs.iter().flat_map(|input| &input.lines) {
+        let partitions = texts.entry(line.stream).or_default();
+        partitions.resize(PARTITIONS as usize, String::new());
+        partitions[line.partition as usize] += &line.text;
+    }
+    let sources = reads.iter().map(|stream| -> Box<dyn Source> {
+        let texts = texts.get(stream).into_iter().flatten();
+        let texts: Vec<&str> = texts.map(String::as_str).collect();
+        Box::new(MemorySource::new(stream, &texts))
+    });
+    let mut replay = Replay::new(query, catalog, sources.collect());
+    (replay.workers, replay.split_bytes) = (workers, split_bytes);
+    let replayed = replay.run().expect("it runs to the end");
+    (plain(&replayed.rows), replayed.late, replayed.rejected)
 }
