@@ -13,7 +13,7 @@ use crate::service::{Client, Lost, Random};
 const BASE: i64 = 1_641_031_200_000;
 const STEP: i64 = 97_000;
 /// The newest time of a step, after its begin.
-const PACE: i64 = 3_999;
+pub const PACE: i64 = 3_999;
 const LATENESS: i64 = 5_000;
 const MINUTE: i64 = 60_000;
 
@@ -94,7 +94,13 @@ impl Post {
     pub fn send(&self, service: &Client) -> Result<String, Lost> {
         let lines: Vec<String> = self.clicks.iter().map(Click::line).collect();
         let body = [lines, self.bad.clone()].concat().join("\n");
-        let answer = service.try_post("clicks", Some(&self.key), &body)?.ok();
+        let reply = service.try_post("clicks", Some(&self.key), &body)?;
+        if reply.status == 503 {
+            reply.problem(503);
+            // It is stopping, and has not taken the post.
+            return Err(Lost);
+        }
+        let answer = reply.ok();
         assert_eq!(answer["accepted"], self.clicks.len(), "{answer}");
         let rejected = answer["rejected"].as_array().expect("a list");
         assert_eq!(rejected.len(), self.bad.len(), "{answer}");
