@@ -71,17 +71,18 @@ pub fn run(args: &RunArgs, all: Vec<Query>) -> anyhow::Result<()> {
         ingest,
         checkpoints: Arc::clone(&live) as Arc<dyn Checkpoints>,
         sources: sources.said,
-        stale: Arc::new(AtomicBool::new(false)),
+        stale: Arc::clone(&live.stale),
         options: http_options(&config)?,
         clock: clock(),
     };
+    // Before the URL is known: who knows it may send the signal.
+    let stop = runtime.block_on(async { stop_signal() })?;
     let mut out = std::io::stdout();
     writeln!(out, "waterclock: open http://{address}/")?;
     out.flush()?;
-    runtime.block_on(async {
-        let stop = stop_signal()?;
-        serve(listener, service, stop).await.context("serving HTTP")
-    })?;
+    runtime
+        .block_on(serve(listener, service, stop))
+        .context("serving HTTP")?;
     drop(generator);
     sources.log.stop();
     live.stop();
@@ -175,7 +176,11 @@ fn die_on_panic() {
         }
         report(panic);
         let on = std::thread::current().name().unwrap_or_default().to_owned();
-        if on.starts_with("timely") || on == "coordinator" || on == "snapshots" {
+        if on.starts_with("timely")
+            || on == "coordinator"
+            || on == "snapshots"
+            || on == "journal-sync"
+        {
             fail(&format!("the thread '{on}' panicked"));
         }
     }));

@@ -1,4 +1,4 @@
-//! Accumulators: what a window keeps of its events. Each is a commutative monoid, so that neither
+//! Accumulators: what a window keeps of its events. Each merges commutatively, so that neither
 //! order, nor batching, nor the number of workers can change a result.
 
 use std::fmt::Debug;
@@ -10,20 +10,21 @@ use serde::de::DeserializeOwned;
 use crate::columns::Wide;
 use crate::number::{ExactSum, Float};
 
-/// Folds items into an accumulator and reads the result from it.
+/// What is kept of a window's items, and the result read from it.
 ///
-/// `merge` must be commutative and associative with `start` as its neutral element; results then
-/// depend on nothing but the items.
+/// `merge` must be commutative and associative; results then depend on nothing but the items.
+/// A panic in `one` rejects the item; a panic elsewhere fails the query.
 pub trait Aggregate<T>: 'static {
+    /// Names the aggregate in the window's saved state: accumulators of one name must mean the
+    /// same. State saved under another name is not read.
+    const NAME: &'static str = "aggregate";
     /// What is kept; saved in checkpoints by its named fields.
     type Acc: Clone + Debug + Serialize + DeserializeOwned + Send + 'static;
     /// The result.
     type Out;
 
-    /// The accumulator of no items.
-    fn start(&self) -> Self::Acc;
-    /// Adds an item.
-    fn add(&self, acc: &mut Self::Acc, item: &T);
+    /// What is kept of one item.
+    fn one(&self, item: &T) -> Self::Acc;
     /// Adds the items of another accumulator.
     fn merge(&self, acc: &mut Self::Acc, other: &Self::Acc);
     /// The result so far.
@@ -35,14 +36,12 @@ pub trait Aggregate<T>: 'static {
 pub struct Count;
 
 impl<T> Aggregate<T> for Count {
+    const NAME: &'static str = "count";
     type Acc = u64;
     type Out = u64;
 
-    fn start(&self) -> u64 {
-        0
-    }
-    fn add(&self, acc: &mut u64, _item: &T) {
-        *acc += 1;
+    fn one(&self, _item: &T) -> u64 {
+        1
     }
     fn merge(&self, acc: &mut u64, other: &u64) {
         *acc += other;
@@ -55,12 +54,12 @@ impl<T> Aggregate<T> for Count {
 /// A number that can be summed exactly.
 pub trait Summand: Copy + 'static {
     /// What the sum is kept in.
-    type Acc: Clone + Debug + Default + Serialize + DeserializeOwned + Send + 'static;
+    type Acc: Clone + Debug + Serialize + DeserializeOwned + Send + 'static;
     /// The type of the sum.
     type Sum;
 
-    /// Adds a number.
-    fn add(acc: &mut Self::Acc, number: Self);
+    /// The sum of this number alone.
+    fn one(self) -> Self::Acc;
     /// Adds another sum.
     fn merge(acc: &mut Self::Acc, other: &Self::Acc);
     /// The sum.
@@ -75,8 +74,8 @@ macro_rules! integer_summands {
             type Acc = Wide;
             type Sum = i128;
 
-            fn add(acc: &mut Wide, number: Self) {
-                acc.0 += i128::from(number);
+            fn one(self) -> Wide {
+                Wide(i128::from(self))
             }
             fn merge(acc: &mut Wide, other: &Wide) {
                 acc.0 += other.0;
@@ -98,8 +97,10 @@ impl Summand for f64 {
     type Acc = ExactSum;
     type Sum = Float;
 
-    fn add(acc: &mut ExactSum, number: f64) {
-        acc.add(number);
+    fn one(self) -> ExactSum {
+        let mut sum = ExactSum::default();
+        sum.add(self);
+        sum
     }
     fn merge(acc: &mut ExactSum, other: &ExactSum) {
         acc.merge(other);
@@ -112,17 +113,17 @@ impl Summand for f64 {
     }
 }
 
-/// An aggregate of a number taken from each item.
+/// An aggregate of a value taken from each item.
 pub struct Of<F, N, A> {
-    number: F,
+    value: F,
     of: PhantomData<fn(A) -> N>,
 }
 
 impl<F, N, A> Of<F, N, A> {
-    /// Aggregates what `number` takes from each item.
-    pub fn new(number: F) -> Self {
+    /// Aggregates what `value` takes from each item.
+    pub fn new(value: F) -> Self {
         Of {
-            number,
+            value,
             of: PhantomData,
         }
     }
@@ -138,14 +139,12 @@ pub enum Min {}
 pub enum Max {}
 
 impl<T, N: Summand, F: Fn(&T) -> N + 'static> Aggregate<T> for Of<F, N, Sum> {
+    const NAME: &'static str = "sum";
     type Acc = N::Acc;
     type Out = N::Sum;
 
-    fn start(&self) -> N::Acc {
-        N::Acc::default()
-    }
-    fn add(&self, acc: &mut N::Acc, item: &T) {
-        N::add(acc, (self.number)(item));
+    fn one(&self, item: &T) -> N::Acc {
+        (self.value)(item).one()
     }
     fn merge(&self, acc: &mut N::Acc, other: &N::Acc) {
         N::merge(acc, other);
@@ -156,25 +155,22 @@ impl<T, N: Summand, F: Fn(&T) -> N + 'static> Aggregate<T> for Of<F, N, Sum> {
 }
 
 /// A count and a sum.
-#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Mean<S> {
     count: u64,
     sum: S,
 }
 
 impl<T, N: Summand, F: Fn(&T) -> N + 'static> Aggregate<T> for Of<F, N, Average> {
+    const NAME: &'static str = "avg";
     type Acc = Mean<N::Acc>;
     type Out = Float;
 
-    fn start(&self) -> Mean<N::Acc> {
+    fn one(&self, item: &T) -> Mean<N::Acc> {
         Mean {
-            count: 0,
-            sum: N::Acc::default(),
+            count: 1,
+            sum: (self.value)(item).one(),
         }
-    }
-    fn add(&self, acc: &mut Mean<N::Acc>, item: &T) {
-        acc.count += 1;
-        N::add(&mut acc.sum, (self.number)(item));
     }
     fn merge(&self, acc: &mut Mean<N::Acc>, other: &Mean<N::Acc>) {
         acc.count += other.count;
@@ -185,44 +181,35 @@ impl<T, N: Summand, F: Fn(&T) -> N + 'static> Aggregate<T> for Of<F, N, Average>
         reason = "counts beyond 2^53 round like the sum does"
     )]
     fn finish(&self, acc: &Mean<N::Acc>) -> Float {
-        Float(N::as_float(&acc.sum) / acc.count.max(1) as f64)
+        Float(N::as_float(&acc.sum) / acc.count as f64)
     }
 }
 
 macro_rules! extremum {
-    ($marker:ty, $better:ident) => {
+    ($marker:ty, $name:literal, $better:ident) => {
         impl<T, N, F> Aggregate<T> for Of<F, N, $marker>
         where
             N: Ord + Clone + Debug + Serialize + DeserializeOwned + Send + 'static,
             F: Fn(&T) -> N + 'static,
         {
-            type Acc = Option<N>;
+            const NAME: &'static str = $name;
+            type Acc = N;
             type Out = N;
 
-            fn start(&self) -> Option<N> {
-                None
+            fn one(&self, item: &T) -> N {
+                (self.value)(item)
             }
-            fn add(&self, acc: &mut Option<N>, item: &T) {
-                let number = (self.number)(item);
-                *acc = Some(match acc.take() {
-                    None => number,
-                    Some(best) => best.$better(number),
-                });
-            }
-            fn merge(&self, acc: &mut Option<N>, other: &Option<N>) {
-                if let Some(other) = other {
-                    *acc = Some(match acc.take() {
-                        None => other.clone(),
-                        Some(best) => best.$better(other.clone()),
-                    });
+            fn merge(&self, acc: &mut N, other: &N) {
+                if (&*acc).$better(other) == other {
+                    acc.clone_from(other);
                 }
             }
-            fn finish(&self, acc: &Option<N>) -> N {
-                acc.clone().expect("a window row has at least one event")
+            fn finish(&self, acc: &N) -> N {
+                acc.clone()
             }
         }
     };
 }
 
-extremum!(Min, min);
-extremum!(Max, max);
+extremum!(Min, "min", min);
+extremum!(Max, "max", max);

@@ -113,7 +113,7 @@ pub fn read_line<T: Event>(
     arrival: Option<Timestamp>,
     max_ahead: Duration,
 ) -> Result<T, String> {
-    let record: T = serde_json::from_slice(line).map_err(|e| e.to_string())?;
+    let record: T = guard(|| serde_json::from_slice(line))?.map_err(|e| e.to_string())?;
     judge_time(&record, arrival, max_ahead)?;
     Ok(record)
 }
@@ -122,7 +122,7 @@ fn judge_time<T: Event>(
     record: &T,
     arrival: Option<Timestamp>,
     max_ahead: Duration,
-) -> Result<(), String> {
+) -> Result<Timestamp, String> {
     let time = guard(|| record.time())?;
     if !time.is_valid() {
         return Err("event time outside the years 1 to 9999".to_owned());
@@ -130,7 +130,7 @@ fn judge_time<T: Event>(
     if arrival.is_some_and(|arrival| time > arrival.plus(max_ahead)) {
         return Err("ahead".to_owned());
     }
-    Ok(())
+    Ok(time)
 }
 
 thread_local! {
@@ -268,12 +268,11 @@ fn decode_chunk<T: Event>(
     let mut highest = NONE;
     for_each_line::<T>(chunk, |position, arrival, line, parsed| {
         let taken = parsed.and_then(|record| {
-            judge_time(&record, arrival, intake.max_ahead)?;
-            Ok(record)
+            let time = judge_time(&record, arrival, intake.max_ahead)?;
+            Ok((record, time.0))
         });
         match taken {
-            Ok(data) => {
-                let time = data.time().0;
+            Ok((data, time)) => {
                 let (partition, stream) = (chunk.partition, intake.stream);
                 records.push(Rec {
                     time,

@@ -4,9 +4,11 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::record::{Chunk, Format, Positions, Span};
+use super::decode::guard;
+use crate::record::{Chunk, Format, Positions, Span, Text};
 use crate::time::{Epoch, Timestamp};
 
 /// How much of a raw record is kept to be read: the store of late and rejected records is bounded.
@@ -20,7 +22,7 @@ pub fn readable(line: &[u8]) -> String {
 
 /// Calls `take` with each record of the chunk: position, arrival, raw bytes, and the record or why
 /// it cannot be read.
-pub fn for_each_line<T: DeserializeOwned>(
+pub fn for_each_line<T: Serialize + DeserializeOwned>(
     chunk: &Chunk,
     mut take: impl FnMut(u64, Option<Timestamp>, &[u8], Result<T, String>),
 ) {
@@ -30,7 +32,7 @@ pub fn for_each_line<T: DeserializeOwned>(
         };
         match &chunk.format {
             Format::Ndjson => each_json(span, chunk.positions, bytes, |position, line| {
-                let parsed = serde_json::from_slice(line).map_err(|e| e.to_string());
+                let parsed = parse(|| serde_json::from_slice(line));
                 take(position, span.arrival, line, parsed);
             }),
             Format::Csv { header } => each_csv(span, header, bytes, |position, line, parsed| {
@@ -38,6 +40,37 @@ pub fn for_each_line<T: DeserializeOwned>(
             }),
         }
     }
+}
+
+/// Runs a type's own reading, which may be user code.
+fn parse<T, E: std::fmt::Display>(read: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+    guard(read)?.map_err(|error| error.to_string())
+}
+
+/// Reads a row of CSV. Unlike JSON its cells can say that a number is none.
+fn read_row<T: Serialize + DeserializeOwned>(
+    row: &csv::ByteRecord,
+    names: &csv::StringRecord,
+) -> Result<T, String> {
+    let record: T = parse(|| row.deserialize(Some(names.as_byte_record())))?;
+    for (cell, name) in row.iter().zip(names) {
+        let word = cell.trim_ascii().trim_ascii_start();
+        let word = word
+            .strip_prefix(b"-")
+            .or(word.strip_prefix(b"+"))
+            .unwrap_or(word);
+        let is_none = [&b"nan"[..], b"inf", b"infinity"]
+            .iter()
+            .any(|none| word.eq_ignore_ascii_case(none));
+        // Such a cell may be text; as a float it has no JSON.
+        if is_none
+            && guard(|| serde_json::to_value(&record))?.is_ok_and(|json| json[name].is_null())
+        {
+            let cell = String::from_utf8_lossy(cell);
+            return Err(format!("field '{name}' is not a number: {cell}"));
+        }
+    }
+    Ok(record)
 }
 
 fn each_json(span: &Span, positions: Positions, bytes: &[u8], mut take: impl FnMut(u64, &[u8])) {
@@ -58,7 +91,7 @@ fn each_json(span: &Span, positions: Positions, bytes: &[u8], mut take: impl FnM
     }
 }
 
-fn each_csv<T: DeserializeOwned>(
+fn each_csv<T: Serialize + DeserializeOwned>(
     span: &Span,
     header: &[String],
     bytes: &[u8],
@@ -80,8 +113,7 @@ fn each_csv<T: DeserializeOwned>(
                 let from = usize::try_from(start).unwrap_or(0);
                 let line = bytes.get(from..end).unwrap_or_default().trim_ascii();
                 let parsed = if row.len() == names.len() {
-                    row.deserialize(Some(names.as_byte_record()))
-                        .map_err(|e| e.to_string())
+                    read_row(&row, &names)
                 } else {
                     Err(format!(
                         "{} fields, but the header names {}",
@@ -95,9 +127,31 @@ fn each_csv<T: DeserializeOwned>(
     }
 }
 
-/// The chunks of this worker's open epochs, so that a late record can be shown as it came.
-#[derive(Clone, Default)]
-pub struct RawLines(Rc<RefCell<BTreeMap<Epoch, Vec<(u16, Held)>>>>);
+/// The raw records of this worker's open epochs, so that a late one can be shown as it came.
+#[derive(Clone)]
+pub struct RawLines {
+    open: Rc<RefCell<BTreeMap<Epoch, Open>>>,
+    has_chunks: bool,
+}
+
+impl Default for RawLines {
+    fn default() -> RawLines {
+        RawLines {
+            open: Rc::default(),
+            has_chunks: true,
+        }
+    }
+}
+
+/// Where a record stands: stream, partition, position.
+type Place = (u16, u32, u64);
+
+#[derive(Default)]
+struct Open {
+    chunks: Vec<(u16, Held)>,
+    /// Records that were read in an earlier epoch or on another worker.
+    texts: BTreeMap<Place, Text>,
+}
 
 struct Held {
     chunk: Chunk,
@@ -106,22 +160,43 @@ struct Held {
 }
 
 impl RawLines {
+    /// The same, for records that are no longer where their chunk was decoded.
+    #[must_use]
+    pub fn without_chunks(&self) -> RawLines {
+        RawLines {
+            open: Rc::clone(&self.open),
+            has_chunks: false,
+        }
+    }
+
+    /// Whether chunks are looked into.
+    pub fn has_chunks(&self) -> bool {
+        self.has_chunks
+    }
+
     /// Keeps a chunk while its epoch is open.
     pub fn remember(&self, epoch: Epoch, stream: u16, chunk: Chunk) {
         let held = Held {
             chunk,
             starts: None,
         };
-        self.0
+        self.open
             .borrow_mut()
             .entry(epoch)
             .or_default()
+            .chunks
             .push((stream, held));
+    }
+
+    /// Keeps a record that a boundary lets go of in this epoch, while the epoch is open.
+    pub fn remember_text(&self, epoch: Epoch, place: Place, text: Text) {
+        let mut open = self.open.borrow_mut();
+        open.entry(epoch).or_default().texts.insert(place, text);
     }
 
     /// Drops what closed.
     pub fn forget_before(&self, frontier: Epoch) {
-        let mut open = self.0.borrow_mut();
+        let mut open = self.open.borrow_mut();
         while open
             .first_key_value()
             .is_some_and(|(epoch, _)| *epoch < frontier)
@@ -130,10 +205,18 @@ impl RawLines {
         }
     }
 
-    /// The raw record at a position, if its chunk was decoded here and its epoch is open.
+    /// The raw record at a position, if it was decoded or let go of here and its epoch is open.
     pub fn find(&self, stream: u16, partition: u32, position: u64) -> Option<String> {
-        let mut open = self.0.borrow_mut();
-        let held = open.values_mut().flatten().find(|(s, held)| {
+        let mut open = self.open.borrow_mut();
+        let place = (stream, partition, position);
+        if let Some(text) = open.values().find_map(|open| open.texts.get(&place)) {
+            return Some(text.to_string());
+        }
+        if !self.has_chunks {
+            return None;
+        }
+        let chunks = open.values_mut().flat_map(|open| &mut open.chunks);
+        let held = chunks.into_iter().find(|(s, held)| {
             let chunk = &held.chunk;
             let range = chunk.start..chunk.end;
             *s == stream && chunk.partition == partition && range.contains(&position)

@@ -7,6 +7,7 @@
 //! what they touch (decision record 0002 says why this is not a differential trace).
 
 use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
 use std::hash::Hash;
 use std::rc::Rc;
 
@@ -95,14 +96,10 @@ pub fn combine<T, K: Hash + Eq, A: Aggregate<T>>(
             }
             continue;
         }
-        let counted = guard(|| {
-            let acc = accs
-                .entry((key(&record.data), pane, closed))
-                .or_insert_with(|| aggregate.start());
-            aggregate.add(acc, &record.data);
-        });
-        if let Err(reason) = counted {
-            refuse(record, reason);
+        // Whatever user code does, a record is in its accumulator wholly or not at all.
+        match guard(|| (key(&record.data), aggregate.one(&record.data))) {
+            Ok((key, one)) => add(&mut accs, (key, pane, closed), &one, aggregate),
+            Err(reason) => refuse(record, reason),
         }
     }
     folded.reserve(accs.len());
@@ -114,15 +111,36 @@ pub fn combine<T, K: Hash + Eq, A: Aggregate<T>>(
     }));
 }
 
-/// Says that a record was not taken, with the raw record where it is still at hand.
-pub fn notice<T: Serialize>(record: &Rec<T>, reason: String, lines: &RawLines) -> Notice {
+/// Adds an accumulator to those of a map.
+fn add<T, K: Hash + Eq, A: Aggregate<T>>(
+    accs: &mut Map<K, A::Acc>,
+    key: K,
+    acc: &A::Acc,
+    aggregate: &A,
+) {
+    match accs.entry(key) {
+        Entry::Occupied(mut sum) => aggregate.merge(sum.get_mut(), acc),
+        Entry::Vacant(slot) => {
+            slot.insert(acc.clone());
+        }
+    }
+}
+
+/// The record as it came; of a format without lines, its fields as JSON.
+pub fn text_of<T: Serialize>(record: &Rec<T>, lines: &RawLines) -> String {
     let raw = lines.find(record.stream, record.partition, record.position);
+    let json = || guard(|| serde_json::to_string(&record.data)).map(Result::unwrap_or_default);
+    raw.unwrap_or_else(|| json().unwrap_or_default())
+}
+
+/// Says that a record was not taken.
+pub fn notice<T: Serialize>(record: &Rec<T>, reason: String, lines: &RawLines) -> Notice {
     Notice {
         stream: record.stream,
         partition: record.partition,
         position: record.position,
         reason,
-        record: raw.unwrap_or_else(|| serde_json::to_string(&record.data).unwrap_or_default()),
+        record: text_of(record, lines),
         time: Some(record.time),
     }
 }
@@ -187,7 +205,7 @@ where
             out,
         };
         for row in std::mem::take(&mut self.restored) {
-            self.restore(row, watermark, &mut emit);
+            self.restore(row, &mut emit);
         }
         for event in events {
             if self.shape.final_only {
@@ -202,7 +220,7 @@ where
             self.expire(watermark, &mut emit);
         }
         if clock.mark == Mark::Checkpoint {
-            self.boundary.save(clock.epoch, self.rows());
+            self.boundary.save(clock.epoch, self.rows(watermark));
         }
     }
 
@@ -217,14 +235,12 @@ where
             return;
         }
         let pane = self.panes.entry(event.pane).or_default();
-        match pane.entry((event.key, event.closed)) {
-            std::collections::hash_map::Entry::Occupied(mut acc) => {
-                self.aggregate.merge(acc.get_mut(), &event.acc);
-            }
-            std::collections::hash_map::Entry::Vacant(slot) => {
-                slot.insert(event.acc);
-            }
-        }
+        add(
+            pane,
+            (event.key, event.closed),
+            &event.acc,
+            &*self.aggregate,
+        );
     }
 
     /// Notes which windows the event's pane belongs to, so that they are found when they close.
@@ -268,7 +284,7 @@ where
             if self.shape.final_only {
                 self.emit_final(start, emit);
             } else {
-                self.done.insert(start, rows.into_iter().collect());
+                self.done.entry(start).or_default().extend(rows);
             }
         }
         while let Some(entry) = self.panes.first_entry() {
@@ -300,8 +316,7 @@ where
             let place = assigner.place(start, *pane);
             for ((key, closed), acc) in rows {
                 if *closed <= place {
-                    let sum = sums.entry(key).or_insert_with(|| self.aggregate.start());
-                    self.aggregate.merge(sum, acc);
+                    add(&mut sums, key, acc, &*self.aggregate);
                 }
             }
         }
@@ -324,36 +339,26 @@ where
         }
     }
 
-    fn restore(&mut self, row: Saved<K, A::Acc>, watermark: i64, emit: &mut Emit<'_, K, A::Out>) {
+    fn restore(&mut self, row: Saved<K, A::Acc>, emit: &mut Emit<'_, K, A::Out>) {
         if row.is_final {
             emit.row(&row.key, row.start, self.aggregate.finish(&row.acc), 1);
-            self.done
-                .entry(row.start)
-                .or_default()
-                .push((row.key, row.acc));
+            let done = self.done.entry(row.start).or_default();
+            done.push((row.key, row.acc));
             return;
         }
-        let assigner = self.shape.assigner;
-        let (first, count) = assigner.windows_of(row.start);
-        let closed = assigner.closed(first, count, watermark, self.shape.allowed);
         let event = Folded {
             key: row.key,
             pane: row.start,
             closed: row.closed,
             acc: row.acc,
         };
-        // Windows closed since are final rows of their own.
-        self.show(
-            &Folded {
-                closed: event.closed.max(closed),
-                ..event.clone()
-            },
-            emit,
-        );
+        self.show(&event, emit);
         self.keep_pane(event);
     }
 
-    fn rows(&self) -> Vec<Saved<K, A::Acc>> {
+    /// The rows as of a watermark. Of a pane only the windows still open need it again: the others
+    /// are final rows, and stay so whatever the watermark is when they are restored.
+    fn rows(&self, watermark: i64) -> Vec<Saved<K, A::Acc>> {
         let live = |start: &i64, closed: u32, key: &K, acc: &A::Acc| Saved {
             key: key.clone(),
             start: *start,
@@ -361,9 +366,14 @@ where
             is_final: false,
             acc: acc.clone(),
         };
+        let WindowShape {
+            assigner, allowed, ..
+        } = self.shape;
         let panes = self.panes.iter().flat_map(|(start, rows)| {
+            let (first, count) = assigner.windows_of(*start);
+            let past = assigner.closed(first, count, watermark, allowed);
             rows.iter()
-                .map(move |((key, closed), acc)| live(start, *closed, key, acc))
+                .map(move |((key, closed), acc)| live(start, past.max(*closed), key, acc))
         });
         let open = (self.open.iter())
             .filter(|_| self.shape.assigner.is_tumbling())

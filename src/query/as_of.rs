@@ -12,6 +12,8 @@ use super::stamp::Stamp;
 use super::stream::{Keyed, Stream, transform};
 use crate::dataflow::decode::{Batch, Rec, guard};
 use crate::dataflow::keyed::{Arrangeable, Behaviour, Moment, Saved, keyed};
+use crate::dataflow::lines::RawLines;
+use crate::dataflow::windows::text_of;
 use crate::record::{Entity, Text};
 use crate::time::{Epoch, millis_of};
 
@@ -25,6 +27,9 @@ struct Side<T, E> {
     record: Option<T>,
     /// The version; none in a record, and in a tombstone.
     entity: Option<E>,
+    /// The record as it came, where a window may call it late: it may leave this operator in
+    /// another epoch and on another worker, where its line is not at hand.
+    raw: Option<Text>,
 }
 
 struct AsOf {
@@ -63,7 +68,12 @@ impl<K, T: Arrangeable, E: Arrangeable> Behaviour<K, Side<T, E>, Side<T, E>, Joi
                 .checked_sub(1)
                 .and_then(|newest| versions[newest].entity.clone());
             if let Some(record) = row.record {
-                out.push((row.stamp, row.watermark, (record, version)));
+                out.push(Joined {
+                    stamp: row.stamp,
+                    watermark: row.watermark,
+                    raw: row.raw,
+                    data: (record, version),
+                });
             }
         }
         // A record is late once it is `keep` behind, so no record asks for what lies before the
@@ -74,7 +84,13 @@ impl<K, T: Arrangeable, E: Arrangeable> Behaviour<K, Side<T, E>, Side<T, E>, Joi
     }
 }
 
-type Joined<T, E> = (Stamp, i64, (T, Option<E>));
+/// A record and the version it met.
+struct Joined<T, E> {
+    stamp: Stamp,
+    watermark: i64,
+    raw: Option<Text>,
+    data: (T, Option<E>),
+}
 
 pub(super) fn as_of<'s, K, T, E>(
     records: Keyed<'s, K, T>,
@@ -88,7 +104,7 @@ where
     let Keyed { stream, key } = records;
     let flow = stream.flow;
     let keep = millis_of(keep);
-    let names = flow.names();
+    let (names, lines) = (flow.names(), flow.lines());
     let asking = transform(&flow, stream.batches, "AsOf records", move |record, out| {
         if record.watermark >= record.time.saturating_add(keep) {
             return Err("late".to_owned());
@@ -96,6 +112,9 @@ where
         let key = guard(|| key(&record.data))?;
         let stamp = Stamp::of(record, &names);
         let asked = Some(record.data.clone());
+        // No window that holds a record is closed before the watermark has reached its time.
+        let may_be_late = record.watermark >= record.time;
+        let raw = may_be_late.then(|| text_of(record, &lines).into());
         out.push((
             key,
             Side {
@@ -103,6 +122,7 @@ where
                 watermark: record.watermark,
                 record: asked,
                 entity: None,
+                raw,
             },
         ));
         Ok(())
@@ -112,12 +132,9 @@ where
     let boundary = flow.boundary::<Saved<K, Side<T, E>>>("as-of");
     let (watermark, behaviour) = (flow.watermark(), AsOf { keep });
     let joined = keyed(both, flow.clocks(), "AsOf", boundary, watermark, behaviour);
-    let batches = rebatched(joined.emitted, flow.names());
-    // They waited, on the worker that has their key.
-    Stream {
-        flow: flow.by_lines(false),
-        batches,
-    }
+    let batches = rebatched(joined.emitted, flow.names(), flow.lines());
+    let flow = flow.without_chunks();
+    Stream { flow, batches }
 }
 
 type Sides<'s, K, T, E> = timely::dataflow::Stream<'s, Epoch, Vec<Rc<Vec<(K, Side<T, E>)>>>>;
@@ -148,6 +165,7 @@ where
                     watermark: record.watermark,
                     record: None,
                     entity,
+                    raw: None,
                 },
             ));
             Ok(())
@@ -156,29 +174,42 @@ where
 }
 
 /// Joined records as batches of a stream again, with the place of the record.
-fn rebatched<'s, T: 'static>(
-    joined: timely::dataflow::Stream<'s, Epoch, Vec<(Stamp, i64, T)>>,
+fn rebatched<'s, T: 'static, E: 'static>(
+    joined: timely::dataflow::Stream<'s, Epoch, Vec<Joined<T, E>>>,
     names: Rc<Vec<Text>>,
-) -> timely::dataflow::Stream<'s, Epoch, Vec<Batch<T>>> {
+    lines: RawLines,
+) -> timely::dataflow::Stream<'s, Epoch, Vec<Batch<(T, Option<E>)>>> {
     use timely::dataflow::channels::pact::Pipeline;
     use timely::dataflow::operators::generic::Operator;
     joined.unary(Pipeline, "Rebatch", move |_, _| {
         move |input, output| {
             input.for_each(|cap, joined| {
-                let records = joined.drain(..).filter_map(|(stamp, watermark, data)| {
+                let Some(&epoch) = cap.least() else { return };
+                let records = joined.drain(..).filter_map(|joined| {
+                    let Stamp {
+                        time,
+                        stream,
+                        partition,
+                        position,
+                        part,
+                    } = joined.stamp;
                     // A stream that is not read any more cannot be named; its records go with it.
-                    let stream = names.iter().position(|name| *name == stamp.stream)?;
+                    let stream = names.iter().position(|name| *name == stream)?;
+                    let stream = u16::try_from(stream).ok()?;
+                    if let Some(raw) = joined.raw {
+                        lines.remember_text(epoch, (stream, partition, position), raw);
+                    }
                     Some(Rec {
-                        time: stamp.time,
-                        watermark,
-                        position: stamp.position,
-                        partition: stamp.partition,
-                        stream: u16::try_from(stream).ok()?,
-                        part: stamp.part,
-                        data,
+                        time,
+                        watermark: joined.watermark,
+                        position,
+                        partition,
+                        stream,
+                        part,
+                        data: joined.data,
                     })
                 });
-                let batch: Batch<T> = Rc::new(records.collect());
+                let batch: Batch<(T, Option<E>)> = Rc::new(records.collect());
                 output.session(&cap).give(batch);
             });
         }

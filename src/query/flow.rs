@@ -230,7 +230,6 @@ fn build_failing<'s>(env: &Env<'s>, query: &Query, fail: Fail) -> Answer<'s> {
         reads_names: Rc::default(),
         notices: Rc::default(),
         unnamed: Rc::default(),
-        is_by_lines: true,
     };
     (query.build)(flow)
 }
@@ -246,9 +245,7 @@ pub struct Flow<'s> {
     reads: Rc<RefCell<Vec<u16>>>,
     pub(super) reads_names: Rc<RefCell<BTreeSet<String>>>,
     pub(super) notices: Rc<RefCell<Vec<Notices<'s>>>>,
-    unnamed: Rc<RefCell<BTreeMap<&'static str, u32>>>,
-    /// Whether records are still in their epoch, and on the worker that has their lines.
-    pub(super) is_by_lines: bool,
+    unnamed: Rc<RefCell<BTreeMap<String, u32>>>,
 }
 
 impl<'s> Flow<'s> {
@@ -304,12 +301,12 @@ impl<'s> Flow<'s> {
     }
 
     /// A boundary of this query: named after it, its kind, and which of that kind it is.
-    pub(super) fn boundary<R>(&self, kind: &'static str) -> Boundary
+    pub(super) fn boundary<R>(&self, kind: &str) -> Boundary
     where
         R: serde::Serialize + serde::de::DeserializeOwned,
     {
         let mut unnamed = self.unnamed.borrow_mut();
-        let number = unnamed.entry(kind).or_default();
+        let number = unnamed.entry(kind.to_owned()).or_default();
         *number += 1;
         let name = match *number {
             1 => format!("{}/{kind}", self.query),
@@ -345,20 +342,16 @@ impl<'s> Flow<'s> {
         self.env.scope
     }
 
-    /// The same flow, of records that are or are not where their lines are.
-    pub(super) fn by_lines(mut self, is_by_lines: bool) -> Flow<'s> {
-        self.is_by_lines = is_by_lines;
+    /// The same flow, of records that left the epoch or the worker that has their chunk. That the
+    /// chunk may happen to be at hand must not show.
+    pub(super) fn without_chunks(mut self) -> Flow<'s> {
+        self.env.lines = self.env.lines.without_chunks();
         self
     }
 
-    /// The raw lines of records; none once these have left their epoch or worker. That lines
-    /// happen to be at hand must not show.
+    /// The raw lines of records.
     pub(super) fn lines(&self) -> RawLines {
-        if self.is_by_lines {
-            self.env.lines.clone()
-        } else {
-            RawLines::default()
-        }
+        self.env.lines.clone()
     }
 
     pub(super) fn names(&self) -> Rc<Vec<Text>> {

@@ -86,9 +86,13 @@ impl<'s, T: Clone + serde::Serialize + 'static> Stream<'s, T> {
     /// The records of both streams.
     #[must_use]
     pub fn union(self, other: Stream<'s, T>) -> Stream<'s, T> {
-        let is_by_lines = self.flow.is_by_lines && other.flow.is_by_lines;
+        let flow = if other.flow.lines().has_chunks() {
+            self.flow
+        } else {
+            other.flow
+        };
         Stream {
-            flow: self.flow.by_lines(is_by_lines),
+            flow,
             batches: self.batches.concat(other.batches),
         }
     }

@@ -228,21 +228,17 @@ where
     /// struct Spread;
     ///
     /// impl Aggregate<Reading> for Spread {
-    ///     type Acc = Option<(i64, i64)>;
+    ///     type Acc = (i64, i64);
     ///     type Out = i64;
     ///
-    ///     fn start(&self) -> Self::Acc {
-    ///         None
+    ///     fn one(&self, reading: &Reading) -> (i64, i64) {
+    ///         (reading.celsius, reading.celsius)
     ///     }
-    ///     fn add(&self, acc: &mut Self::Acc, reading: &Reading) {
-    ///         self.merge(acc, &Some((reading.celsius, reading.celsius)));
+    ///     fn merge(&self, acc: &mut (i64, i64), other: &(i64, i64)) {
+    ///         *acc = (acc.0.min(other.0), acc.1.max(other.1));
     ///     }
-    ///     fn merge(&self, acc: &mut Self::Acc, other: &Self::Acc) {
-    ///         let both = acc.iter().chain(other);
-    ///         *acc = both.copied().reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
-    ///     }
-    ///     fn finish(&self, acc: &Self::Acc) -> i64 {
-    ///         acc.map_or(0, |(low, high)| high - low)
+    ///     fn finish(&self, acc: &(i64, i64)) -> i64 {
+    ///         acc.1 - acc.0
     ///     }
     /// }
     ///
@@ -273,6 +269,7 @@ where
         let shape = windowing.shape(flow.final_only());
         let aggregate = Rc::new(aggregate);
         let (folding, lines) = (Rc::clone(&aggregate), flow.lines());
+        let failing = Rc::clone(&flow.fail);
         let combined = retire(
             stream.batches,
             flow.clocks(),
@@ -281,22 +278,22 @@ where
             "Combine",
             |_| {
                 move |_: &Clock, batches, folded: &mut Vec<Folded<K, A::Acc>>, late: &mut Vec<_>| {
-                    combine(
-                        &batches,
-                        &shape,
-                        &|t| key(t),
-                        &*folding,
-                        folded,
-                        |record, reason| {
+                    let combined = guard(|| {
+                        let (key, batches) = (&|t: &T| key(t), &batches);
+                        combine(batches, &shape, key, &*folding, folded, |record, reason| {
                             late.push(notice(record, reason, &lines));
-                        },
-                    );
+                        });
+                    });
+                    if let Err(reason) = combined {
+                        folded.clear();
+                        failing(reason);
+                    }
                 }
             },
         );
         flow.notices.borrow_mut().push(combined.aside);
 
-        let boundary = flow.boundary::<Saved<K, A::Acc>>("windows");
+        let boundary = flow.boundary::<Saved<K, A::Acc>>(&windowing.state_name(A::NAME));
         let mut windows = Windows::new(shape, aggregate, boundary, flow.is_mine::<K>());
         let (watermark, fail) = (flow.watermark(), Rc::clone(&flow.fail));
         let pact = Exchange::new(|folded: &Folded<K, A::Acc>| {
@@ -331,6 +328,13 @@ where
 }
 
 impl Windowing {
+    /// Names the windows' state after what its rows mean: panes of other windows, or accumulators
+    /// of another aggregate, must not be read as these.
+    fn state_name(&self, aggregate: &str) -> String {
+        let [size, slide, offset] = [self.size, self.slide, self.offset].map(|d| d.as_millis());
+        format!("windows-{aggregate}-{size}-{slide}-{offset}")
+    }
+
     fn shape(self, final_only: bool) -> WindowShape {
         WindowShape {
             assigner: Assigner::new(self.size, self.slide, self.offset),

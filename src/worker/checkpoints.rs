@@ -120,6 +120,11 @@ impl Taker {
         }
     }
 
+    /// Whether one is under way.
+    pub fn is_taking(&self) -> bool {
+        self.taking.is_some()
+    }
+
     /// Whether this epoch's times are what a checkpoint waits for.
     pub fn awaits(&self, epoch: Epoch) -> bool {
         self.taking

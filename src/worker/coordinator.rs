@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -80,6 +81,10 @@ impl Syncer {
 }
 
 pub(super) struct Coordinator {
+    /// Set while a wake-up waits to be heard.
+    pub arrived: Arc<AtomicBool>,
+    /// Set while no input can be taken.
+    pub stale: Arc<AtomicBool>,
     pub options: LiveOptions,
     pub clock: Clock,
     pub catalog: Catalog,
@@ -108,6 +113,8 @@ pub(super) struct Progress {
     ready_at: Option<Epoch>,
     /// Why no epoch can be cut, and since when.
     hindered: Option<(String, Instant)>,
+    /// Whether the service was told to stop, be it before it was ready.
+    stopping: bool,
 }
 
 impl Progress {
@@ -119,6 +126,7 @@ impl Progress {
             times: BTreeMap::new(),
             ready_at: None,
             hindered: None,
+            stopping: false,
         }
     }
 
@@ -136,12 +144,31 @@ fn now() -> Instant {
 }
 
 impl Coordinator {
-    /// Runs until told to stop.
+    /// Runs until told to stop. `on_failure` hears why it cannot go on, before it waits for the
+    /// workers.
     pub fn run(
         mut self,
         inbox: &Receiver<Message>,
         restored: Option<Epoch>,
         data: DataDir,
+        on_failure: impl FnOnce(String),
+    ) {
+        let outcome = match self.work(inbox, restored) {
+            Ok(()) => self.stop(inbox, data),
+            Err(error) => {
+                on_failure(error.to_string());
+                return;
+            }
+        };
+        if let Err(error) = outcome {
+            on_failure(error.to_string());
+        }
+    }
+
+    fn work(
+        &mut self,
+        inbox: &Receiver<Message>,
+        restored: Option<Epoch>,
     ) -> Result<(), LiveError> {
         if let Some(epoch) = restored {
             self.taker.started_from(epoch, self.partitions.times());
@@ -151,8 +178,10 @@ impl Coordinator {
             })?;
         }
         self.replay_journal(inbox)?;
-        while !self.turn(inbox)? {}
-        self.stop(inbox, data)
+        while !self.progress.stopping {
+            self.turn(inbox)?;
+        }
+        Ok(())
     }
 
     /// Feeds the journalled epochs again: the same numbers, the same cuts.
@@ -170,6 +199,10 @@ impl Coordinator {
                     self.hear(message)?;
                 }
             }
+            if self.progress.stopping {
+                return Ok(());
+            }
+            self.taker.fed(!plan.tasks.is_empty());
             self.feed(plan)?;
         }
         self.progress.ready_at = Some(self.progress.last);
@@ -177,32 +210,37 @@ impl Coordinator {
         Ok(())
     }
 
-    /// One look at everything; true when told to stop.
-    fn turn(&mut self, inbox: &Receiver<Message>) -> Result<bool, LiveError> {
-        let wait = self
-            .options
-            .heartbeat
-            .saturating_sub(self.progress.last_at.elapsed());
-        let mut message = match inbox.recv_timeout(wait) {
+    /// One look at everything.
+    fn turn(&mut self, inbox: &Receiver<Message>) -> Result<(), LiveError> {
+        let mut message = match inbox.recv_timeout(self.patience()) {
             Ok(message) => Some(message),
             Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => return Ok(true),
+            Err(RecvTimeoutError::Disconnected) => Some(Message::Stop),
         };
         while let Some(next) = message {
-            if matches!(next, Message::Stop) {
-                return Ok(true);
-            }
             self.hear(next)?;
             message = inbox.try_recv().ok();
         }
         self.cut()?;
         self.syncer.sync(&self.journal);
-        Ok(false)
+        Ok(())
+    }
+
+    /// How long to wait for news before looking again.
+    fn patience(&self) -> Duration {
+        let heartbeat = self.options.heartbeat;
+        match &self.progress.hindered {
+            // Room, or the time to try again, is worth waiting for; the next heartbeat is not.
+            _ if self.is_full() => heartbeat,
+            Some((_, since)) => RETRY.saturating_sub(since.elapsed()),
+            None => heartbeat.saturating_sub(self.progress.last_at.elapsed()),
+        }
     }
 
     fn hear(&mut self, message: Message) -> Result<(), LiveError> {
         match message {
-            Message::Arrival | Message::Stop => {}
+            Message::Arrival => self.arrived.store(false, Ordering::Release),
+            Message::Stop => self.progress.stopping = true,
             Message::Said(Said::Times(epoch, times)) => {
                 if self.taker.awaits(epoch) {
                     // What the checkpoint builds on must be on disk before it counts.
@@ -232,18 +270,27 @@ impl Coordinator {
             Message::Take(reply) => self.taker.ask(reply),
             Message::Heard(epoch, result) => {
                 let needed = self.taker.heard(epoch, &result);
-                if result.is_ok() {
-                    self.journal.rotate()?;
-                }
-                if let Some((oldest, times)) = needed {
-                    self.journal.forget_before(oldest)?;
-                    self.partitions.release(&times);
+                if result.is_ok()
+                    && let Err(error) = self.let_go(needed)
+                {
+                    // The checkpoint stands; the next one lets go of more.
+                    tracing::warn!(%error, "old journal lines are kept longer");
                 }
             }
             Message::Synced(result) => {
                 self.syncer.is_busy = false;
                 result?;
             }
+        }
+        Ok(())
+    }
+
+    /// Lets journal and logs go that no retained checkpoint needs.
+    fn let_go(&mut self, needed: Option<(Epoch, Times)>) -> Result<(), StateError> {
+        self.journal.rotate()?;
+        if let Some((oldest, times)) = needed {
+            self.journal.forget_before(oldest)?;
+            self.partitions.release(&times);
         }
         Ok(())
     }
@@ -274,14 +321,7 @@ impl Coordinator {
             .max_in_flight
             .saturating_sub(self.progress.bytes());
         let mut plan = Plan::default();
-        match self.partitions.next(now, room, &mut self.cutter, &mut plan) {
-            Err(error) => self.hinder(error.to_string()),
-            Ok(()) => {
-                if let Some((why, _)) = self.progress.hindered.take() {
-                    tracing::info!(%why, "input is taken again");
-                }
-            }
-        }
+        self.partitions.next(now, room, &mut self.cutter, &mut plan);
         if self.taker.wants(now) {
             plan.mark = Mark::Checkpoint;
         }
@@ -294,10 +334,20 @@ impl Coordinator {
         plan.epoch = wall
             .max(self.progress.last + 1)
             .max(self.journal.high_water() + 1);
-        if let Err(error) = self.journal.append(&entry(&plan, self.run, &self.catalog)) {
-            // Nothing was fed, nothing is lost: the same records are cut again later.
-            self.hinder(error.to_string());
-            return Ok(());
+        match self.journal.append(&entry(&plan, self.run, &self.catalog)) {
+            Ok(()) => {
+                if let Some((why, _)) = self.progress.hindered.take() {
+                    tracing::info!(%why, "input is taken again");
+                    self.stale.store(false, Ordering::Release);
+                }
+            }
+            // What a failed sync left on disk is not known: only a restart can tell.
+            Err(error @ StateError::Broken { .. }) => return Err(error.into()),
+            Err(error) => {
+                // Nothing was fed, nothing is lost: the same records are cut again later.
+                self.hinder(error.to_string());
+                return Ok(());
+            }
         }
         self.partitions.accept(&plan);
         self.taker.fed(!plan.tasks.is_empty());
@@ -316,6 +366,7 @@ impl Coordinator {
         {
             tracing::error!(%why, "input is held up; trying again each second");
         }
+        self.stale.store(true, Ordering::Release);
         self.progress.hindered = Some((why, now()));
     }
 
@@ -361,22 +412,34 @@ impl Coordinator {
         }
     }
 
-    /// Takes a last checkpoint, ends the dataflow and closes the data directory.
+    /// Takes a last checkpoint, ends the dataflow and closes the data directory. A service that is
+    /// not ready yet takes none: the next start reads the journal again.
     fn stop(mut self, inbox: &Receiver<Message>, data: DataDir) -> Result<(), LiveError> {
-        let since = now();
-        let (done, outcome) = channel();
-        // Nobody may be left to hear it.
-        self.taker
-            .ask(Box::new(move |result| drop(done.send(result))));
-        while outcome.try_recv().is_err() && since.elapsed() < LAST_CHECKPOINT {
-            if let Ok(message) = inbox.recv_timeout(Duration::from_millis(20)) {
-                self.hear(message)?;
-            }
-            self.cut()?;
+        if self.views.is_ready() {
+            self.take_last_checkpoint(inbox)?;
         }
         self.dataflow.finish()?;
         self.taker.snapshots.finish();
         drop(self.syncer);
         Ok(data.close(self.journal)?)
+    }
+    fn take_last_checkpoint(&mut self, inbox: &Receiver<Message>) -> Result<(), LiveError> {
+        let since = now();
+        let (done, outcome) = channel();
+        // Nobody may be left to hear it.
+        self.taker
+            .ask(Box::new(move |result| drop(done.send(result))));
+        self.progress.hindered = None;
+        while outcome.try_recv().is_err() && since.elapsed() < LAST_CHECKPOINT {
+            if let Ok(message) = inbox.recv_timeout(Duration::from_millis(20)) {
+                self.hear(message)?;
+            }
+            self.cut()?;
+            if self.progress.hindered.is_some() && !self.taker.is_taking() {
+                tracing::warn!("stopping without a last checkpoint; the next start takes longer");
+                break;
+            }
+        }
+        Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! The live service: restored from the newest checkpoint, then fed by its coordinator.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -90,6 +91,8 @@ pub struct Work {
 pub struct Live {
     /// The answers.
     pub views: Arc<Views>,
+    /// Set while no input can be taken, for example because the disk is full.
+    pub stale: Arc<AtomicBool>,
     messages: Sender<Message>,
     store: CheckpointStore,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -153,7 +156,9 @@ impl Live {
             hands: hands(&snapshots, &views, &options),
             said: Box::new(move |it| said(Message::Said(it))),
         })?;
-        let readings = readings(sources, &catalog, &messages);
+        let arrived = Arc::new(AtomicBool::new(false));
+        let stale = Arc::new(AtomicBool::new(false));
+        let readings = readings(sources, &catalog, &messages, &arrived);
         let partitions = Partitions::new(readings, &times, options.idle_timeout);
         let taker = Taker::new(
             store.clone(),
@@ -165,6 +170,8 @@ impl Live {
             now,
         );
         let coordinator = Coordinator {
+            arrived,
+            stale: Arc::clone(&stale),
             syncer: Syncer::start(messages.clone()).map_err(LiveError::Thread)?,
             options,
             clock,
@@ -178,17 +185,14 @@ impl Live {
             cutter: Cutter::new(SPLIT_BYTES),
             progress: Progress::new(restored.unwrap_or(0), now),
         };
-        let run = move || {
-            if let Err(error) = coordinator.run(&inbox, restored, data) {
-                on_failure(error.to_string());
-            }
-        };
+        let run = move || coordinator.run(&inbox, restored, data, on_failure);
         let thread = std::thread::Builder::new()
             .name("coordinator".to_owned())
             .spawn(run);
         let thread = Mutex::new(Some(thread.map_err(LiveError::Thread)?));
         Ok(Live {
             views,
+            stale,
             messages,
             store,
             thread,
@@ -231,11 +235,17 @@ fn readings(
     sources: Vec<Box<dyn Source>>,
     catalog: &Catalog,
     messages: &Sender<Message>,
+    arrived: &Arc<AtomicBool>,
 ) -> Vec<Reading> {
     let reading = |mut source: Box<dyn Source>| {
         let stream = catalog.stream(source.stream())?;
-        let arrived = teller(messages);
-        source.on_arrival(Arc::new(move || arrived(Message::Arrival)));
+        let (tell, arrived) = (teller(messages), Arc::clone(arrived));
+        source.on_arrival(Arc::new(move || {
+            // One wake-up on its way is enough.
+            if !arrived.swap(true, Ordering::AcqRel) {
+                tell(Message::Arrival);
+            }
+        }));
         Some(Reading { source, stream })
     };
     sources.into_iter().filter_map(reading).collect()

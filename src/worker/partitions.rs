@@ -5,14 +5,23 @@ use std::time::{Duration, Instant};
 
 use super::cuts::{Cutter, EPOCH_BYTES, Reading};
 use crate::dataflow::clock::{NONE, PartitionTime, StreamTime, Times};
-use crate::dataflow::feed::{Change, Mark, PartitionChange, Plan};
+use crate::dataflow::feed::{Change, Mark, PartitionChange, Plan, Task};
 use crate::query::Catalog;
 use crate::source::SourceError;
 use crate::state::{JournalEntry, PartitionChange as JournalledChange, PartitionEvent};
 
+/// How long to wait before a source that failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A source, and why and since when it is held up.
+struct Held {
+    reading: Reading,
+    up: Option<(String, Instant)>,
+}
+
 /// All partitions of all sources.
 pub(super) struct Partitions {
-    readings: Vec<Reading>,
+    readings: Vec<Held>,
     known: BTreeMap<(u16, u32), Known>,
     idle_timeout: Duration,
     /// When the sources were last looked at with room to read.
@@ -47,6 +56,8 @@ impl Partitions {
                 known.insert((stream, *id), at);
             }
         }
+        let held = |reading| Held { reading, up: None };
+        let readings = readings.into_iter().map(held).collect();
         Partitions {
             readings,
             known,
@@ -62,77 +73,42 @@ impl Partitions {
     }
 
     /// Takes what is there, up to `room` bytes, into a plan. Nothing counts as read before the
-    /// plan is accepted.
-    pub fn next(
-        &mut self,
-        now: Instant,
-        room: usize,
-        cutter: &mut Cutter,
-        plan: &mut Plan,
-    ) -> Result<(), SourceError> {
-        let silence = self
-            .looked_at
-            .map_or(Duration::ZERO, |then| now.duration_since(then));
+    /// plan is accepted. A source that cannot be read is tried again later; the others go on.
+    pub fn next(&mut self, now: Instant, room: usize, cutter: &mut Cutter, plan: &mut Plan) {
+        let silence = (self.looked_at).map_or(Duration::ZERO, |then| now.duration_since(then));
         self.looked_at = Some(now);
         let mut room = room.min(EPOCH_BYTES * self.readings.len().max(1));
-        let mut outcome = Ok(());
-        for reading in &mut self.readings {
-            let stream = reading.stream;
-            let found = match reading.source.partitions() {
-                Ok(found) => found,
-                Err(error) => {
-                    outcome = Err(error);
-                    continue;
-                }
+        let mut waiting = self.readings.len();
+        for held in &mut self.readings {
+            let look = Look {
+                silence,
+                room: room / waiting.max(1),
+                idle_after: self.idle_timeout,
             };
-            let share = (room / found.len().max(1)).clamp(1, EPOCH_BYTES);
-            for partition in found {
-                let mut say = |change| {
-                    plan.changes.push(PartitionChange {
-                        stream,
-                        partition: partition.id,
-                        change,
-                    });
-                };
-                let known = self.known.entry((stream, partition.id)).or_insert(Known {
-                    position: partition.first,
-                    ..Known::default()
-                });
-                if !known.is_told {
-                    say(Change::Appeared);
-                }
-                known.end = partition.end;
-                let before = plan.tasks.len();
-                let taken = cutter.take(
-                    reading,
-                    partition.id,
-                    known.position,
-                    share,
-                    None,
-                    &mut plan.tasks,
-                );
-                if let Err(error) = taken {
-                    outcome = Err(error);
-                    continue;
-                }
-                let bytes: usize = plan.tasks[before..]
-                    .iter()
-                    .map(|task| task.chunk.bytes.len())
-                    .sum();
-                room = room.saturating_sub(bytes);
-                if plan.tasks.len() > before {
-                    if known.idle {
-                        say(Change::Revived);
+            waiting -= 1;
+            let is_held = |(_, since): &(String, Instant)| now.duration_since(*since) < RETRY;
+            if held.up.as_ref().is_some_and(is_held) {
+                continue;
+            }
+            let before = plan.tasks.len();
+            let looked = look.at(&mut held.reading, &mut self.known, cutter, plan);
+            room = room.saturating_sub(bytes(&plan.tasks[before..]));
+            let stream = held.reading.source.stream();
+            match looked {
+                Ok(()) => {
+                    if held.up.take().is_some() {
+                        tracing::info!(stream, "the stream is read again");
                     }
-                } else {
-                    known.quiet += silence;
-                    if known.quiet >= self.idle_timeout && !known.idle {
-                        say(Change::Idle);
+                }
+                Err(error) => {
+                    let why = error.to_string();
+                    if held.up.as_ref().is_none_or(|(before, _)| *before != why) {
+                        tracing::error!(stream, %why, "the stream is held up; trying again");
                     }
+                    held.up = Some((why, now));
                 }
             }
         }
-        outcome
     }
 
     /// Takes a plan as fed.
@@ -185,7 +161,7 @@ impl Partitions {
             let Some(stream) = catalog.stream(name) else {
                 continue;
             };
-            let Some(reading) = self.readings.iter_mut().find(|r| r.stream == stream) else {
+            let Some(reading) = find(&mut self.readings, stream) else {
                 continue;
             };
             for (partition, until) in reached {
@@ -214,10 +190,7 @@ impl Partitions {
 
     /// Notes a partition, at the first position its source still has.
     fn find(&mut self, stream: u16, partition: u32) -> Result<(), SourceError> {
-        let reading = self
-            .readings
-            .iter_mut()
-            .find(|reading| reading.stream == stream);
+        let reading = find(&mut self.readings, stream);
         if let Some(reading) = reading
             && !self.known.contains_key(&(stream, partition))
         {
@@ -263,7 +236,7 @@ impl Partitions {
 
     /// Lets sources go of what no restart will read again.
     pub fn release(&mut self, times: &Times) {
-        for reading in &mut self.readings {
+        for Held { reading, .. } in &mut self.readings {
             let Some(time) = times.streams.get(usize::from(reading.stream)) else {
                 continue;
             };
@@ -273,6 +246,83 @@ impl Partitions {
                 }
             }
         }
+    }
+}
+
+fn find(readings: &mut [Held], stream: u16) -> Option<&mut Reading> {
+    let mut readings = readings.iter_mut().map(|held| &mut held.reading);
+    readings.find(|reading| reading.stream == stream)
+}
+
+fn bytes(tasks: &[Task]) -> usize {
+    tasks.iter().map(|task| task.chunk.bytes.len()).sum()
+}
+
+/// One look at a source.
+struct Look {
+    /// How long ago the last look was, if nothing kept us from reading since.
+    silence: Duration,
+    /// How many bytes may be taken.
+    room: usize,
+    idle_after: Duration,
+}
+
+impl Look {
+    fn at(
+        &self,
+        reading: &mut Reading,
+        known: &mut BTreeMap<(u16, u32), Known>,
+        cutter: &mut Cutter,
+        plan: &mut Plan,
+    ) -> Result<(), SourceError> {
+        let stream = reading.stream;
+        let found = reading.source.partitions()?;
+        let share = (self.room / found.len().max(1)).clamp(1, EPOCH_BYTES);
+        let mut outcome = Ok(());
+        for partition in &found {
+            let known = known.entry((stream, partition.id)).or_insert(Known {
+                position: partition.first,
+                ..Known::default()
+            });
+            let at = plan.changes.len();
+            known.end = partition.end;
+            let (id, from, before) = (partition.id, known.position, plan.tasks.len());
+            let taken = cutter.take(reading, id, from, share, None, &mut plan.tasks);
+            // What was read before an error is fed, and must be announced like any other.
+            let change = match (plan.tasks.len() > before, &taken) {
+                _ if !known.is_told => Some(Change::Appeared),
+                (true, _) => known.idle.then_some(Change::Revived),
+                (false, Ok(_)) => known.fell_silent(self),
+                (false, Err(_)) => None,
+            };
+            let change = change.map(|change| PartitionChange {
+                stream,
+                partition: id,
+                change,
+            });
+            plan.changes.splice(at..at, change);
+            outcome = outcome.and(taken.map(|_| ()));
+        }
+        // A partition that the source lists no more sends nothing more.
+        for ((_, id), known) in known.range_mut((stream, 0)..=(stream, u32::MAX)) {
+            let is_listed = found.iter().any(|partition| partition.id == *id);
+            if let Some(change) = (!is_listed).then(|| known.fell_silent(self)).flatten() {
+                plan.changes.push(PartitionChange {
+                    stream,
+                    partition: *id,
+                    change,
+                });
+            }
+        }
+        outcome
+    }
+}
+
+impl Known {
+    /// Takes note of silence; says when it has lasted long enough.
+    fn fell_silent(&mut self, look: &Look) -> Option<Change> {
+        self.quiet += look.silence;
+        (self.quiet >= look.idle_after && !self.idle).then_some(Change::Idle)
     }
 }
 

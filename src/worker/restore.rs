@@ -73,7 +73,9 @@ pub fn times(manifest: Option<&Manifest>, catalog: &Catalog) -> Times {
             time.watermark = hidden(saved.watermark);
             time.partitions = (saved.partitions.iter())
                 .map(|(id, p)| {
-                    let (highest, floor) = (hidden(p.highest), hidden(p.floor));
+                    let highest = hidden(p.highest);
+                    // A longer lateness bound must not reopen what the old one has closed.
+                    let floor = hidden(p.floor).max(time.watermark);
                     (
                         *id,
                         PartitionTime {

@@ -57,11 +57,25 @@ pub struct Setup {
 
 /// A running dataflow.
 pub struct Dataflow {
-    plans: Option<Sender<Plan>>,
-    wake: SyncActivator,
+    // Dropped before the guards, which wait for the workers: these must hear of it first.
+    feeder: Feeder,
     guards: timely::communication::WorkerGuards<()>,
     /// What is counted of each stream of the catalog.
     pub counted: Vec<Arc<Counted>>,
+}
+
+/// The way into the dataflow. Dropping it ends the input and wakes the workers to learn of it.
+struct Feeder {
+    plans: Option<Sender<Plan>>,
+    wake: SyncActivator,
+}
+
+impl Drop for Feeder {
+    fn drop(&mut self) {
+        drop(self.plans.take());
+        // Workers that are gone need not be woken.
+        let _ = self.wake.activate();
+    }
 }
 
 /// Why a dataflow could not be run to its end.
@@ -96,9 +110,12 @@ impl Dataflow {
         let guards =
             timely::execute(config, move |timely| worker.run(timely)).map_err(RunError::Start)?;
         let wake = wake.recv().map_err(|e| RunError::Start(e.to_string()))?;
-        Ok(Dataflow {
+        let feeder = Feeder {
             plans: Some(plans),
             wake,
+        };
+        Ok(Dataflow {
+            feeder,
             guards,
             counted,
         })
@@ -112,19 +129,18 @@ impl Dataflow {
     /// Feeds epochs of which workers that wait learn all at once.
     pub fn feed_all(&self, plans: Vec<Plan>) -> Result<(), RunError> {
         let gone = || RunError::Panicked("the workers take no more input".to_owned());
-        let sender = self.plans.as_ref().ok_or_else(gone)?;
+        let sender = self.feeder.plans.as_ref().ok_or_else(gone)?;
         for plan in plans {
             sender.send(plan).map_err(|_| gone())?;
         }
-        self.wake.activate().map_err(|_| gone())
+        self.feeder.wake.activate().map_err(|_| gone())
     }
 
     /// Ends the input, and waits for the workers to finish what they have.
-    pub fn finish(mut self) -> Result<(), RunError> {
-        drop(self.plans.take());
-        // Without the wake-up the workers would sleep on, unaware that no input can come.
-        let _ = self.wake.activate();
-        for result in self.guards.join() {
+    pub fn finish(self) -> Result<(), RunError> {
+        let Dataflow { feeder, guards, .. } = self;
+        drop(feeder);
+        for result in guards.join() {
             result.map_err(RunError::Panicked)?;
         }
         Ok(())
