@@ -65,20 +65,20 @@ pub fn best(flow: Flow) -> Table<(Text, Window), Vec<(Text, u64)>> {
 pub struct Last;
 
 impl Aggregate<Sale> for Last {
-    type Acc = Option<(Timestamp, Text)>;
+    const NAME: &'static str = "last";
+    type Acc = (Timestamp, Text);
     type Out = Text;
 
-    fn start(&self) -> Self::Acc {
-        None
-    }
-    fn add(&self, acc: &mut Self::Acc, sale: &Sale) {
-        self.merge(acc, &Some((sale.at, sale.item.clone())));
+    fn one(&self, sale: &Sale) -> Self::Acc {
+        (sale.at, sale.item.clone())
     }
     fn merge(&self, acc: &mut Self::Acc, other: &Self::Acc) {
-        *acc = acc.take().max(other.clone());
+        if *acc < *other {
+            acc.clone_from(other);
+        }
     }
     fn finish(&self, acc: &Self::Acc) -> Text {
-        acc.clone().map(|(_, item)| item).unwrap_or_default()
+        acc.1.clone()
     }
 }
 
