@@ -98,6 +98,8 @@ fn log_to_stderr() {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // A log that cannot be written, on a full disk say, must not end the service.
+        .log_internal_errors(false)
         .init();
 }
 

@@ -23,6 +23,8 @@ pub struct Launch {
     env: Vec<(String, String)>,
     /// The largest file the service may write, in KiB.
     file_limit: Option<u32>,
+    /// Where its standard error goes.
+    stderr: PathBuf,
 }
 
 impl Launch {
@@ -33,6 +35,7 @@ impl Launch {
             args: vec!["run".to_owned()],
             env: Vec::new(),
             file_limit: None,
+            stderr: home.join("stderr"),
         };
         let data_dir = launch.data_dir();
         launch
@@ -62,6 +65,12 @@ impl Launch {
     /// Lets no file grow beyond this many KiB: what a full disk is to a file.
     pub fn file_limit(mut self, kib: u32) -> Launch {
         self.file_limit = Some(kib);
+        self
+    }
+
+    /// Sends its standard error elsewhere.
+    pub fn stderr_to(mut self, path: &str) -> Launch {
+        self.stderr = PathBuf::from(path);
         self
     }
 
@@ -97,7 +106,7 @@ impl Launch {
         let log = File::options()
             .create(true)
             .append(true)
-            .open(self.stderr_path())
+            .open(&self.stderr)
             .expect("the test's directory takes files");
         let mut child = command
             .args(&self.args)
@@ -128,11 +137,7 @@ impl Launch {
 
     /// What all services of this home wrote to standard error so far.
     pub fn stderr(&self) -> String {
-        fs::read_to_string(self.stderr_path()).unwrap_or_default()
-    }
-
-    fn stderr_path(&self) -> PathBuf {
-        self.home.join("stderr")
+        fs::read_to_string(&self.stderr).unwrap_or_default()
     }
 
     /// Runs it where it must refuse to start: its exit and its standard error.
