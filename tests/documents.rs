@@ -84,6 +84,8 @@ fn the_documents_name_files_that_exist() {
         "ARCHITECTURE.md",
         "CONTRIBUTING.md",
         "docs/time.md",
+        "docs/writing-queries.md",
+        "tests/queries/README.md",
     ] {
         let text = fs::read_to_string(root.join(document)).expect("the document is there");
         let folder = root

@@ -178,6 +178,10 @@ impl Source for Feed {
             }],
         }))
     }
+    fn origin(&self, _partition: u32) -> String {
+        "memory".to_owned()
+    }
+
     fn on_arrival(&mut self, wake: Wake) {
         *self.wake.lock().unwrap() = Some(wake);
     }

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::Context;
+use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use waterclock::Query;
@@ -14,6 +15,7 @@ use waterclock::cli::RunArgs;
 use waterclock::config::Config;
 use waterclock::dataflow::decode::is_guarded;
 use waterclock::http::{HttpOptions, Service, serve};
+use waterclock::query::Catalog;
 use waterclock::source::generator::{Generator, GeneratorOptions};
 use waterclock::source::log::EmbeddedLog;
 use waterclock::state::DataDir;
@@ -43,6 +45,7 @@ pub fn run(args: &RunArgs, all: Vec<Query>) -> anyhow::Result<()> {
     let address = listener.local_addr().context("listening")?;
 
     let mut data = DataDir::open(&config.service.data_dir)?;
+    data.settle(&identity(&config, &catalog))?;
     if args.from_scratch {
         let aside = data.start_over()?;
         tracing::warn!(
@@ -124,6 +127,34 @@ fn demo(
         clock(),
         stop,
     )?))
+}
+
+/// Identifies everything that decides how journalled epochs are read.
+fn identity(config: &Config, catalog: &Catalog) -> String {
+    let streams = catalog
+        .streams
+        .iter()
+        .map(|s| (&s.name, s.lateness, s.fingerprint));
+    let queries = catalog
+        .queries
+        .iter()
+        .map(|query| (&query.name, query.fingerprint()));
+    let state = catalog
+        .boundaries
+        .iter()
+        .map(|(name, shape)| (name, &shape.fingerprint));
+    let said = format!(
+        "{:?} {:?} {:?} {:?}",
+        config.time.max_ahead,
+        streams.collect::<Vec<_>>(),
+        queries.collect::<Vec<_>>(),
+        state.collect::<Vec<_>>(),
+    );
+    let digest = Sha256::digest(said.as_bytes());
+    digest
+        .iter()
+        .take(8)
+        .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
 fn live_options(config: &Config) -> LiveOptions {

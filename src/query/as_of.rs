@@ -27,6 +27,8 @@ struct Side<T, E> {
     record: Option<T>,
     /// The version; none in a record, and in a tombstone.
     entity: Option<E>,
+    /// The time of the version after this one; none in a record, and in the newest version.
+    until: Option<i64>,
     /// The record as it came, where a window may call it late: it may leave this operator in
     /// another epoch and on another worker, where its line is not at hand.
     raw: Option<Text>,
@@ -39,10 +41,15 @@ struct AsOf {
 impl<K, T: Arrangeable, E: Arrangeable> Behaviour<K, Side<T, E>, Side<T, E>, Joined<T, E>>
     for AsOf
 {
-    /// A record waits for its own time. A version needs no timer: the newest stays, and the older
-    /// ones go when the key is next looked at.
+    /// A record waits for its own time. A version goes once no record can ask for it any more: one
+    /// is late once it is `keep` behind. The newest stays, unless it says that there is nothing.
     fn timer(&self, row: &Side<T, E>) -> Option<i64> {
-        row.record.as_ref().map(|_| row.stamp.time)
+        match (&row.record, row.until, &row.entity) {
+            (Some(_), ..) => Some(row.stamp.time),
+            (None, Some(until), _) => Some(until.saturating_add(self.keep)),
+            (None, None, None) => Some(row.stamp.time.saturating_add(self.keep)),
+            (None, None, Some(_)) => None,
+        }
     }
 
     fn step(
@@ -76,11 +83,18 @@ impl<K, T: Arrangeable, E: Arrangeable> Behaviour<K, Side<T, E>, Side<T, E>, Joi
                 });
             }
         }
-        // A record is late once it is `keep` behind, so no record asks for what lies before the
-        // newest version of that time.
-        let oldest = at.watermark.saturating_sub(self.keep);
-        let kept = versions.partition_point(|version| version.stamp.time <= oldest);
-        rows.extend(versions.into_iter().skip(kept.saturating_sub(1)));
+        let nexts: Vec<i64> = versions
+            .iter()
+            .skip(1)
+            .map(|version| version.stamp.time)
+            .collect();
+        for (place, mut version) in versions.into_iter().enumerate() {
+            version.until = nexts.get(place).copied();
+            let goes_at = Behaviour::<K, _, _, Joined<T, E>>::timer(self, &version);
+            if at.is_end || goes_at.is_none_or(|goes_at| goes_at > at.watermark) {
+                rows.push(version);
+            }
+        }
     }
 }
 
@@ -122,6 +136,7 @@ where
                 watermark: record.watermark,
                 record: asked,
                 entity: None,
+                until: None,
                 raw,
             },
         ));
@@ -165,6 +180,7 @@ where
                     watermark: record.watermark,
                     record: None,
                     entity,
+                    until: None,
                     raw: None,
                 },
             ));

@@ -114,6 +114,9 @@ pub struct Overrides {
     pub lateness: BTreeMap<String, Duration>,
 }
 
+/// How many windows an instant may lie in: each event touches them all where rows are live.
+pub(super) const MAX_OVERLAP: u32 = 10_000;
+
 /// Why a set of queries cannot run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BuildError {
@@ -133,6 +136,18 @@ pub enum BuildError {
     /// A stream's name cannot stand in a URL or a file name.
     #[error("stream '{0}': a name has 1 to 64 characters of a-z, 0-9, '_' and '-'")]
     BadName(String),
+    /// A query's name cannot stand in a URL, or means something else there.
+    #[error(
+        "query '{0}': a name has 1 to 64 characters of a-z, 0-9, '_' and '-', and is not 'late', \
+         'rejected' or 'tables'"
+    )]
+    BadQueryName(String),
+    /// An instant lies in too many windows.
+    #[error(
+        "query '{0}': each instant lies in {1} windows, at most {MAX_OVERLAP} are allowed; \
+         let a window start less often"
+    )]
+    TooManyWindows(String, u32),
     /// Two queries have one name.
     #[error("two queries are called '{0}': a query's name is its URL")]
     TwoQueries(String),
@@ -157,6 +172,10 @@ impl Catalog {
             return Err(BuildError::NoQueries);
         }
         for (at, query) in queries.iter().enumerate() {
+            // State is saved under the query's name, beside the stores and the shared tables.
+            if !is_name(&query.name) || ["late", "rejected", "tables"].contains(&&*query.name) {
+                return Err(BuildError::BadQueryName(query.name.clone()));
+            }
             if queries[..at].iter().any(|other| other.name == query.name) {
                 return Err(BuildError::TwoQueries(query.name.clone()));
             }

@@ -281,6 +281,11 @@ impl<'s> Flow<'s> {
         super::latest::table(self)
     }
 
+    /// Says that the query cannot be built like this.
+    pub(super) fn refuse(&self, error: BuildError) {
+        self.env.found.borrow_mut().errors.push(error);
+    }
+
     /// Notes a stream in the pass without input.
     fn find<T: Event>(&self) {
         let mut found = self.env.found.borrow_mut();

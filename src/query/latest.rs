@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use differential_dataflow::AsCollection;
 use serde::{Deserialize, Serialize};
+use timely::dataflow::operators::generic::operator::empty;
 
 use super::Table;
 use super::flow::Flow;
 use super::stamp::Stamp;
-use super::stream::{Keyed, transform};
+use super::stream::{Keyed, transform, transform_apart};
 use crate::dataflow::keyed::{Arrangeable, Behaviour, Moment, Saved, keyed};
 use crate::record::Entity;
 use crate::time::{days, millis_of};
@@ -58,10 +59,11 @@ where
 {
     let records = flow.stream::<E>();
     let name = format!("tables/{}", E::STREAM);
+    let late_name = format!("{name}/late");
     let shared = flow.env.shared.clone();
     let rows = shared.stream(&format!("{name}/rows"), || {
         let names = flow.names();
-        let events = transform(flow, records.batches, "Entity", move |record, out| {
+        let entities = transform_apart(flow, records.batches, "Entity", move |record, out| {
             if record.watermark >= record.time.saturating_add(millis_of(TOMBSTONES)) {
                 return Err("late".to_owned());
             }
@@ -77,6 +79,8 @@ where
             ));
             Ok(())
         });
+        let (events, late) = entities;
+        shared.stream(&late_name, || late);
         let boundary = flow.env.boundary::<Saved<E::Key, Version<E>>>(name.clone());
         let watermark = flow.stream_watermark(E::STREAM);
         let events = unbatched(events);
@@ -86,6 +90,9 @@ where
         });
         rows.inner
     });
+    // Every query that reads the table is told what was late for it.
+    let late = shared.stream(&late_name, || empty(flow.scope()));
+    flow.notices.borrow_mut().push(late);
     Table::new(flow.clone(), rows.as_collection()).shared_as(name)
 }
 

@@ -10,7 +10,7 @@ use timely::dataflow::operators::Concat;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::{Operator, OutputBuilder};
 
-use super::flow::Flow;
+use super::flow::{Flow, Notices};
 use super::windowed::{Windowed, Windowing};
 use crate::dataflow::decode::{Batch, Rec, guard};
 use crate::dataflow::keyed::Arrangeable;
@@ -133,6 +133,25 @@ where
     T: serde::Serialize + 'static,
     U: 'static,
 {
+    let (made, refused) = transform_apart(flow, batches, name, logic);
+    flow.notices.borrow_mut().push(refused);
+    made
+}
+
+/// A stream of batches, and one of notices.
+pub(super) type Transformed<'s, U> = (Flowing<'s, Epoch, Vec<Rc<Vec<U>>>>, Notices<'s>);
+
+/// Like [`transform`], but hands out the notices.
+pub(super) fn transform_apart<'s, T, U>(
+    flow: &Flow<'s>,
+    batches: Flowing<'s, Epoch, Vec<Batch<T>>>,
+    name: &str,
+    logic: impl Fn(&Rec<T>, &mut Vec<U>) -> Result<(), String> + 'static,
+) -> Transformed<'s, U>
+where
+    T: serde::Serialize + 'static,
+    U: 'static,
+{
     let lines = flow.lines();
     let mut builder = OperatorBuilder::new(name.to_owned(), flow.scope());
     let mut input = builder.new_input(batches, Pipeline);
@@ -167,8 +186,7 @@ where
             });
         }
     });
-    flow.notices.borrow_mut().push(refused);
-    made
+    (made, refused)
 }
 
 impl<'s, K: Arrangeable, T: Clone + serde::Serialize + 'static> Keyed<'s, K, T> {

@@ -7,6 +7,7 @@ use differential_dataflow::AsCollection;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 
 use super::Table;
+use super::catalog::{BuildError, MAX_OVERLAP};
 use super::stream::Keyed;
 use crate::dataflow::aggregate::{Aggregate, Average, Count, Max, Min, Of, Sum, Summand};
 use crate::dataflow::clock::Clock;
@@ -267,6 +268,10 @@ where
         } = self;
         let flow = stream.flow;
         let shape = windowing.shape(flow.final_only());
+        let (_, overlap) = shape.assigner.windows_of(shape.assigner.pane_of(0));
+        if overlap > MAX_OVERLAP {
+            flow.refuse(BuildError::TooManyWindows(flow.query.to_string(), overlap));
+        }
         let aggregate = Rc::new(aggregate);
         let (folding, lines) = (Rc::clone(&aggregate), flow.lines());
         let failing = Rc::clone(&flow.fail);

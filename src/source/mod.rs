@@ -100,6 +100,10 @@ pub trait Source: Send {
         until: Option<u64>,
     ) -> Result<Option<Chunk>, SourceError>;
 
+    /// What a partition is read from, in a word: positions saved for one origin mean nothing in
+    /// another.
+    fn origin(&self, partition: u32) -> String;
+
     /// Registers who is to be woken when records arrive. A source that cannot tell is polled.
     fn on_arrival(&mut self, wake: Wake);
 

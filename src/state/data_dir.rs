@@ -37,6 +37,9 @@ struct RunRecord {
     /// At least every epoch used before the directory was last started over.
     #[serde(default)]
     floor: Epoch,
+    /// What decides how the journalled epochs are read.
+    #[serde(default)]
+    settings: Option<String>,
 }
 
 impl DataDir {
@@ -57,6 +60,7 @@ impl DataDir {
         sync_dir(path)?;
         let last = read_record(path)?;
         let (known, floor) = last.as_ref().map_or((0, 0), |last| (last.run, last.floor));
+        let settings = last.as_ref().and_then(|last| last.settings.clone());
         let boot = boot.map(str::to_owned);
         let run = match last {
             Some(last) if last.closed || (boot.is_some() && last.boot == boot) => last.run,
@@ -78,6 +82,7 @@ impl DataDir {
             boot,
             closed: false,
             floor,
+            settings,
         };
         write_record(path, &record)?;
         Ok(DataDir {
@@ -90,6 +95,23 @@ impl DataDir {
     /// The run: changes only when the journal's tail may have been lost.
     pub fn run(&self) -> u64 {
         self.record.run
+    }
+
+    /// Begins a new run if the journalled epochs would now read otherwise than when they were
+    /// shown: `settings` identifies everything that decides it, such as queries and lateness
+    /// bounds. To be called before the journal is opened.
+    pub fn settle(&mut self, settings: &str) -> Result<(), StateError> {
+        if self.record.settings.as_deref() == Some(settings) {
+            return Ok(());
+        }
+        if self.record.settings.replace(settings.to_owned()).is_some() {
+            self.record.run += 1;
+            tracing::warn!(
+                run = self.record.run,
+                "queries or settings changed: a new run begins"
+            );
+        }
+        write_record(&self.path, &self.record)
     }
 
     /// The directory itself.

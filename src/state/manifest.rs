@@ -52,6 +52,9 @@ pub struct StreamState {
     pub fingerprint: Fingerprint,
     /// Its partitions.
     pub partitions: BTreeMap<u32, PartitionState>,
+    /// What each partition is read from: positions in one origin mean nothing in another.
+    #[serde(default)]
+    pub origins: BTreeMap<u32, String>,
 }
 
 /// How far a partition was read.

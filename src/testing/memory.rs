@@ -81,6 +81,10 @@ impl Source for MemorySource {
         }))
     }
 
+    fn origin(&self, _partition: u32) -> String {
+        "memory".to_owned()
+    }
+
     fn on_arrival(&mut self, _wake: Wake) {}
 
     fn is_bounded(&self) -> bool {

@@ -184,8 +184,12 @@ impl Steps {
     /// The checkpoint that a closed epoch marked [`Mark::Checkpoint`] took.
     pub fn saved(&self, epoch: Epoch) -> Saved {
         let boundaries = self.capture.lock().saved.get(&epoch).cloned();
-        let mut manifest =
-            restore::manifest(&self.times[&epoch], &self.catalog, Timestamp::default());
+        let mut manifest = restore::manifest(
+            &self.times[&epoch],
+            &restore::Origins::new(),
+            &self.catalog,
+            Timestamp::default(),
+        );
         manifest.epoch = epoch;
         Saved {
             epoch,

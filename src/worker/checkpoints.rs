@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::restore;
+use super::restore::{self, Origins};
 use super::snapshots::Snapshots;
 use crate::dataflow::clock::Times;
 use crate::query::Catalog;
@@ -133,9 +133,9 @@ impl Taker {
     }
 
     /// Says how far the streams were read at the checkpoint's epoch, whose journal is on disk.
-    pub fn publish(&mut self, times: Times, catalog: &Catalog, now: Timestamp) {
+    pub fn publish(&mut self, times: Times, origins: &Origins, catalog: &Catalog, now: Timestamp) {
         self.snapshots
-            .publish(restore::manifest(&times, catalog, now));
+            .publish(restore::manifest(&times, origins, catalog, now));
         if let Some(taking) = &mut self.taking {
             taking.times = Some(times);
         }

@@ -245,8 +245,10 @@ impl Coordinator {
                 if self.taker.awaits(epoch) {
                     // What the checkpoint builds on must be on disk before it counts.
                     self.journal.sync()?;
+                    let origins = self.partitions.origins();
+                    let now = (self.clock)();
                     self.taker
-                        .publish(times.clone(), &self.catalog, (self.clock)());
+                        .publish(times.clone(), &origins, &self.catalog, now);
                 }
                 self.progress.times.insert(epoch, times);
             }

@@ -68,6 +68,21 @@ pub enum LiveError {
         /// Why.
         reason: String,
     },
+    /// A partition is read from elsewhere than its saved position.
+    #[error(
+        "partition {partition} of stream '{stream}' was read from '{was}' and is now '{is}', where \
+         the saved position means nothing; name the old one, or start with --from-scratch"
+    )]
+    Moved {
+        /// The stream.
+        stream: String,
+        /// The partition.
+        partition: u32,
+        /// What it was read from.
+        was: String,
+        /// What it would be read from.
+        is: String,
+    },
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
@@ -137,7 +152,7 @@ impl Live {
         let now = Instant::now();
         let store = CheckpointStore::open(&data, options.retain)?;
         let journal = Journal::open(&data)?;
-        let (rows, times, restored) = saved(&store, &catalog)?;
+        let (rows, times, restored) = saved(&store, &catalog, &sources)?;
         let views = Arc::new(views(&catalog, &data, &options));
         let (messages, inbox) = channel();
         let snapshots = {
@@ -257,11 +272,28 @@ type Rows = BTreeMap<String, Vec<arrow_array::RecordBatch>>;
 fn saved(
     store: &CheckpointStore,
     catalog: &Catalog,
+    sources: &[Box<dyn Source>],
 ) -> Result<(Rows, Times, Option<Epoch>), LiveError> {
     let Some(checkpoint) = store.newest_valid()? else {
         return Ok((Rows::new(), restore::times(None, catalog), None));
     };
     let manifest = checkpoint.manifest();
+    for source in sources {
+        let saved = manifest.streams.get(source.stream());
+        for (partition, was) in saved.iter().flat_map(|saved| &saved.origins) {
+            let (partition, is) = (*partition, source.origin(*partition));
+            // A partition that is not listed any more is not read at its position either.
+            if !is.is_empty() && is != *was {
+                let (stream, was) = (source.stream().to_owned(), was.clone());
+                return Err(LiveError::Moved {
+                    stream,
+                    partition,
+                    was,
+                    is,
+                });
+            }
+        }
+    }
     let rows = fitting_rows(&checkpoint, catalog)?;
     Ok((
         rows,

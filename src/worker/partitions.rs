@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::cuts::{Cutter, EPOCH_BYTES, Reading};
+use super::restore::Origins;
 use crate::dataflow::clock::{NONE, PartitionTime, StreamTime, Times};
 use crate::dataflow::feed::{Change, Mark, PartitionChange, Plan, Task};
 use crate::query::Catalog;
@@ -109,6 +110,22 @@ impl Partitions {
                 }
             }
         }
+    }
+
+    /// What the partitions are read from.
+    pub fn origins(&self) -> Origins {
+        let mut origins = Origins::new();
+        for Held { reading, .. } in &self.readings {
+            for (_, id) in self
+                .known
+                .keys()
+                .filter(|(stream, _)| *stream == reading.stream)
+            {
+                let of_stream = origins.entry(reading.stream).or_default();
+                of_stream.insert(*id, reading.source.origin(*id));
+            }
+        }
+        origins
     }
 
     /// Takes a plan as fed.

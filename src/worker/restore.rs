@@ -11,6 +11,9 @@ use crate::state::{
 };
 use crate::time::{Timestamp, millis_of};
 
+/// What the partitions of each stream are read from, by stream of the catalog.
+pub type Origins = BTreeMap<u16, BTreeMap<u32, String>>;
+
 /// What becomes of one piece of saved state in this build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
@@ -96,12 +99,16 @@ pub fn times(manifest: Option<&Manifest>, catalog: &Catalog) -> Times {
 }
 
 /// Everything a checkpoint says besides its rows. Streams and partitions as of its epoch.
-pub fn manifest(times: &Times, catalog: &Catalog, published_at: Timestamp) -> Manifest {
-    let streams = catalog
-        .streams
-        .iter()
+pub fn manifest(
+    times: &Times,
+    origins: &Origins,
+    catalog: &Catalog,
+    published_at: Timestamp,
+) -> Manifest {
+    let streams = (0..)
+        .zip(&catalog.streams)
         .zip(&times.streams)
-        .map(|(stream, time)| {
+        .map(|((place, stream), time)| {
             let partitions = time.partitions.iter().map(|(id, p)| {
                 let state = PartitionState {
                     position: p.position,
@@ -115,6 +122,7 @@ pub fn manifest(times: &Times, catalog: &Catalog, published_at: Timestamp) -> Ma
                 watermark: visible(time.watermark),
                 fingerprint: Fingerprint(stream.fingerprint),
                 partitions: partitions.collect(),
+                origins: origins.get(&place).cloned().unwrap_or_default(),
             };
             (stream.name.clone(), state)
         });

@@ -126,6 +126,12 @@ impl OpenedFile {
         })
     }
 
+    /// The file's name without its directory.
+    pub fn name(&self) -> String {
+        let name = self.path.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+
     /// The file as error messages name it.
     pub fn object(&self) -> String {
         format!("file '{}'", self.path.display())

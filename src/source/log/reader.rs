@@ -134,6 +134,10 @@ impl Source for LogSource {
         }))
     }
 
+    fn origin(&self, _partition: u32) -> String {
+        "log".to_owned()
+    }
+
     fn on_arrival(&mut self, wake: Wake) {
         self.visible.register(&wake);
         self.wake = Some(wake);

@@ -70,6 +70,7 @@ pub(super) fn manifest() -> Manifest {
     let stream = StreamState {
         watermark: None,
         fingerprint: Fingerprint(u64::MAX),
+        origins: BTreeMap::from([(3, "log".to_owned())]),
         partitions: BTreeMap::from([(3, partition)]),
     };
     let boundary = BoundaryState {
