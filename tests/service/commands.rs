@@ -117,6 +117,7 @@ fn any_flipped_bit_is_found_and_an_older_checkpoint_is_started_from() {
         service.get(&path).ok()["rows"].clone()
     };
     let expected = rows(&service);
+    let upper = service.query("clicks_per_user")["upper"].as_u64();
     // While the service runs, too.
     assert!(said(&on(&data, &["checkpoint", "verify"])).contains("2 checkpoints"));
     service.kill();
@@ -158,6 +159,33 @@ fn any_flipped_bit_is_found_and_an_older_checkpoint_is_started_from() {
     }
     let service = launch.args(&["--from-scratch"]).start_ready();
     assert_eq!(rows(&service), expected);
+    assert!(service.query("clicks_per_user")["since"].as_u64() > upper);
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_written_is_told_and_the_next_one_stands() {
+    let home = tempfile::tempdir().expect("a place for the test");
+    let launch = Launch::new(home.path())
+        .args(&["--queries", "clicks_per_user"])
+        .set("SNAPSHOT__INTERVAL", "100ms");
+    let service = launch.start_ready();
+    service.token_of("clicks", &click("u1"));
+    service.command("/v1/checkpoints").ok();
+    let (segments, aside) = (
+        launch.data_dir().join("checkpoints/segments"),
+        home.path().join("aside"),
+    );
+    fs::rename(&segments, &aside).expect("it is there");
+    let token = service.token_of("clicks", &click("u2"));
+    let refusal = service.command("/v1/checkpoints").problem(503);
+    assert!(refusal.contains("checkpoints/segments"), "{refusal}");
+    let read = format!("/v1/queries/clicks_per_user?after={token}");
+    let expected = service.get(&read).ok()["rows"].clone();
+    assert_eq!(expected.as_array().expect("a list").len(), 6);
+    fs::rename(&aside, &segments).expect("it is there");
+    service.command("/v1/checkpoints").ok();
+    service.kill();
+    assert_eq!(launch.start_ready().get(&read).ok()["rows"], expected);
 }
 
 #[test]
