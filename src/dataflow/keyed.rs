@@ -179,7 +179,8 @@ impl<K: Arrangeable, R: Arrangeable, B> Keyed<K, R, B> {
             // What was restored must be in the trace before it is looked up.
             debug_assert!(touched.is_empty(), "the epoch that restores has no input");
         }
-        // Timers due at the epoch that restores fire at the next one: the rows are not readable yet.
+        // Timers due at the epoch that restores fire at the next one: the rows are not readable
+        // yet.
         while let Some(entry) = self.timers.first_entry() {
             if *entry.key() > at.watermark || !changes.is_empty() {
                 break;

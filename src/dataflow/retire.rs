@@ -46,7 +46,8 @@ pub fn by_update_time<D>(
 }
 
 /// Builds an operator that calls its logic once for each closed epoch, in order, with the epoch's
-/// clock, all its input, and room for its output. Every epoch has a clock, so the logic runs for epochs without input too.
+/// clock, all its input, and room for its output. Every epoch has a clock, so the logic runs for
+/// epochs without input too.
 pub fn retire<'s, D, O, N, P, C, L>(
     data: Stream<'s, Epoch, Vec<D>>,
     clocks: Clocks<'s>,

@@ -1,7 +1,8 @@
 //! What is posted while the service is killed, and what a batch run over it answers.
 //!
 //! Time goes in steps. Within a step one record, posted alone and first, sets the watermark, and no
-//! other record moves it: so the lateness of each record is known although many clients post at once.
+//! other record moves it: so the lateness of each record is known although many clients post at
+//! once.
 
 use std::collections::BTreeMap;
 
