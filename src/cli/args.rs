@@ -125,7 +125,7 @@ pub struct ReplayArgs {
     pub output: Output,
     /// Bytes of a file that one worker decodes at a time; changes the speed only.
     #[arg(
-        long, value_name = "BYTES", default_value_t = 2 << 20,
+        long, value_name = "BYTES", default_value_t = 1 << 20,
         value_parser = clap::value_parser!(u32).range(1..=1 << 30)
     )]
     pub split_bytes: u32,

@@ -18,7 +18,7 @@ use timely::dataflow::operators::vec::Filter;
 
 use super::clock::{Clocks, Highest, NONE, lagging};
 use super::feed::Task;
-use super::lines::{RawLines, for_each_line};
+use super::lines::{RawLines, for_each_line, parse_json};
 use super::retire::{retire, stamped};
 use crate::record::{Chunk, Event};
 use crate::time::{Epoch, Timestamp};
@@ -113,7 +113,7 @@ pub fn read_line<T: Event>(
     arrival: Option<Timestamp>,
     max_ahead: Duration,
 ) -> Result<T, String> {
-    let record: T = guard(|| serde_json::from_slice(line))?.map_err(|e| e.to_string())?;
+    let record: T = parse_json(line.trim_ascii())?;
     judge_time(&record, arrival, max_ahead)?;
     Ok(record)
 }

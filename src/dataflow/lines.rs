@@ -32,7 +32,7 @@ pub fn for_each_line<T: Serialize + DeserializeOwned>(
         };
         match &chunk.format {
             Format::Ndjson => each_json(span, chunk.positions, bytes, |position, line| {
-                let parsed = parse(|| serde_json::from_slice(line));
+                let parsed = parse_json(line);
                 take(position, span.arrival, line, parsed);
             }),
             Format::Csv { header } => each_csv(span, header, bytes, |position, line, parsed| {
@@ -40,6 +40,15 @@ pub fn for_each_line<T: Serialize + DeserializeOwned>(
             }),
         }
     }
+}
+
+/// Reads one JSON record.
+pub fn parse_json<T: DeserializeOwned>(line: &[u8]) -> Result<T, String> {
+    // serde would take an array for a struct, field by field: nobody means that.
+    if line.first() == Some(&b'[') {
+        return Err("a record is a JSON object, not an array".to_owned());
+    }
+    parse(|| serde_json::from_slice(line))
 }
 
 /// Runs a type's own reading, which may be user code.

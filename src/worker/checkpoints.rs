@@ -173,3 +173,55 @@ impl Taker {
             .flatten()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::DataDir;
+
+    const INTERVAL: Duration = Duration::from_secs(10);
+
+    fn taker(data: &DataDir, now: Instant) -> Taker {
+        let store = CheckpointStore::open(data, 2).unwrap();
+        let snapshots = Snapshots::start(std::collections::BTreeMap::new(), Box::new(|_, _| {}));
+        Taker::new(store, snapshots.unwrap(), 1, INTERVAL, 2, 0, now)
+    }
+
+    fn take(taker: &mut Taker, epoch: Epoch, now: Instant) {
+        taker.begin(epoch, now);
+        assert!(taker.awaits(epoch));
+        let info = CheckpointInfo {
+            epoch,
+            run: 1,
+            published_at: 0,
+            bytes: 0,
+            rows: 0,
+        };
+        taker.heard(epoch, &Ok(info));
+    }
+
+    #[test]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "an instant to begin with; the test sets all others"
+    )]
+    fn an_idle_service_takes_one_only_once_its_journal_is_long() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path()).unwrap();
+        let begun = Instant::now();
+        let mut taker = taker(&data, begun);
+        taker.fed(true);
+        assert!(!taker.wants(begun));
+        let due = begun + INTERVAL;
+        assert!(taker.wants(due));
+        take(&mut taker, 1, due);
+
+        let due = due + INTERVAL;
+        (1..IDLE_EPOCHS).for_each(|_| taker.fed(false));
+        assert!(!taker.wants(due));
+        taker.fed(false);
+        assert!(taker.wants(due));
+        take(&mut taker, 2, due);
+        assert!(!taker.wants(due + INTERVAL));
+    }
+}
