@@ -181,7 +181,8 @@ proptest! {
             let workers = manner.workers % 3 + 1;
             let (rows, late, rejected) =
                 replay(shape, case.lateness(), query, &inputs, workers, split_bytes);
-            prop_assert_eq!(difference(&plain(&steps.rows(query)), &rows), Rows::new(), "{}", query);
+            let differing = difference(&plain(&steps.rows(query)), &rows);
+            prop_assert_eq!(differing, Rows::new(), "{}", query);
             prop_assert_eq!(steps.late_total(query), late, "{}", query);
             let streams = streams_of(query).iter();
             let live: u64 = streams.map(|stream| steps.rejected_total(stream)).sum();
