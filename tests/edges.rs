@@ -1,5 +1,6 @@
 //! Records and sources that go wrong: a record counts wholly or not at all, and what cannot be
 //! read is said.
+#![allow(clippy::unwrap_used, reason = "a test panics where it fails")]
 
 use std::sync::mpsc::channel;
 use std::thread::Builder;
@@ -109,7 +110,11 @@ fn hottest(flow: Flow) -> Table<(Text, Window), Float> {
 
 fn replay(query: Query, source: impl Source + 'static) -> Replay {
     let catalog = Catalog::of(std::slice::from_ref(&query), &Overrides::default());
-    Replay::new(query, catalog.unwrap(), vec![Box::new(source)])
+    Replay::new(
+        query,
+        catalog.expect("the query builds"),
+        vec![Box::new(source)],
+    )
 }
 
 #[test]
@@ -166,6 +171,10 @@ impl Source for Broken {
         self.source.read(partition, position, max_bytes, until)
     }
 
+    fn origin(&self, _partition: u32) -> String {
+        "memory".to_owned()
+    }
+
     fn on_arrival(&mut self, wake: Wake) {
         self.source.on_arrival(wake);
     }
@@ -191,7 +200,7 @@ fn a_source_that_breaks_ends_the_replay() {
     drop(thread.unwrap());
     match outcome.recv_timeout(PATIENCE).expect("it ends") {
         Err(ReplayError::Source(error)) => {
-            assert!(error.to_string().contains("is torn"), "{error}")
+            assert!(error.to_string().contains("is torn"), "{error}");
         }
         other => panic!("{other:?}"),
     }

@@ -1,4 +1,5 @@
 //! The live service over its own files: what a restart finds, and that nothing makes it hang.
+#![allow(clippy::unwrap_used, reason = "a test panics where it fails")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -45,7 +46,10 @@ impl Feed {
     }
 
     fn push(&self, partition: usize, line: &str) {
-        self.partitions.lock().unwrap()[partition].push_str(&format!("{line}\n"));
+        let mut partitions = self.partitions.lock().unwrap();
+        partitions[partition].push_str(line);
+        partitions[partition].push('\n');
+        drop(partitions);
         if let Some(wake) = &*self.wake.lock().unwrap() {
             wake();
         }
@@ -86,6 +90,10 @@ impl Source for Feed {
         until: Option<u64>,
     ) -> Result<Option<Chunk>, SourceError> {
         self.now().read(partition, position, max_bytes, until)
+    }
+
+    fn origin(&self, _partition: u32) -> String {
+        "memory".to_owned()
     }
 
     fn on_arrival(&mut self, wake: Wake) {

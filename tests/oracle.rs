@@ -4,15 +4,20 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
-use proptest::sample::select;
+use proptest::sample::{select, subsequence};
 use proptest::test_runner::FileFailurePersistence;
 
 use support::answers::{self, Rows};
 use support::cases::{Case, Input, case};
 use support::queries::{LASTING, QUERIES, STREAMS, streams_of};
-use support::runs::{Manner, Said, feed, fold, number, plain, replay, start};
+use support::runs::{
+    Manner, Said, feed, fold, number, plain, replay, start, start_changed, streams_of_all,
+};
 use support::times::{Prefix, prefixes};
-use waterclock::testing::{Mark, Round};
+use waterclock::dataflow::bounded::KEPT;
+use waterclock::prelude::Timestamp;
+use waterclock::row::Row;
+use waterclock::testing::{Bag, Mark, Round};
 
 #[path = "support/oracle/mod.rs"]
 mod support;
@@ -56,11 +61,18 @@ fn check(case: &Case, prefixes: &[Prefix], said: &Said) -> Outcome {
     for query in QUERIES {
         let mut changes = said.changes[query].iter().peekable();
         let mut rows = Rows::new();
+        let mut watermark = None;
         for (at, prefix) in prefixes.iter().enumerate() {
             let epoch = number(at);
             if let Some((_, changed)) = changes.next_if(|(of, _)| *of == epoch) {
+                // What was final may only go, with its window.
+                let was_final = |at: &Option<i64>| at.is_some() && watermark >= *at;
+                let mut changed_after = plain(changed).into_iter();
+                let wrong = changed_after.find(|((.., at), diff)| was_final(at) && *diff > 0);
+                prop_assert_eq!(wrong, None, "{} at epoch {}", query, epoch);
                 fold(&mut rows, changed);
             }
+            watermark = prefix.over(streams_of(query));
             let negative = rows.iter().find(|(_, count)| **count < 0);
             prop_assert_eq!(negative, None, "{} at epoch {}", query, epoch);
             let expected = answers::answer(query, case.shape, prefix).rows;
@@ -165,6 +177,40 @@ proptest! {
     }
 
     #[test]
+    fn a_restart_with_other_queries_keeps_what_they_share(
+        case in case(8),
+        manners in (manner(), manner()),
+        stop in 0..8_usize,
+        names in subsequence(QUERIES.to_vec(), 1..QUERIES.len()),
+    ) {
+        let inputs = case.inputs();
+        let prefixes = prefixes(&inputs, case.lateness());
+        let stop = stop.min(inputs.len() - 1);
+        let mut steps = start(case.shape, case.lateness(), manners.0, None);
+        feed(&mut steps, manners.0, &inputs, 0..stop + 1, Mark::Checkpoint);
+        let saved = steps.saved(number(stop));
+        let mut steps = start_changed(case.shape, case.lateness(), manners.1, saved, &names);
+        let streams = streams_of_all(&names);
+        let inputs: Vec<_> = inputs.iter().map(|input| input.of(&streams)).collect();
+        for (at, prefix) in prefixes.iter().enumerate().skip(stop) {
+            if at > stop {
+                feed(&mut steps, manners.1, &inputs, at..at + 1, Mark::None);
+            }
+            for name in &names {
+                let asked = if *name == "count" { "busy" } else { *name };
+                let expected = answers::answer(asked, case.shape, prefix).rows;
+                let wrong = difference(&plain(&steps.rows(name)), &expected);
+                prop_assert_eq!(wrong, Rows::new(), "{} at epoch {}", name, number(at));
+            }
+        }
+        for name in &names {
+            let expected = answers::answer(name, case.shape, &prefixes[inputs.len() - 1]).late;
+            let wrong = difference(&plain(&steps.late(name)), &expected);
+            prop_assert_eq!(wrong, Rows::new(), "late for {}", name);
+        }
+    }
+
+    #[test]
     fn a_replay_ends_with_the_rows_of_the_live_service(
         case in case(6),
         shape in select(LASTING.to_vec()),
@@ -189,4 +235,101 @@ proptest! {
             prop_assert_eq!(live, rejected, "{}", query);
         }
     }
+}
+
+fn hits(times: impl IntoIterator<Item = i64>) -> String {
+    let hit = |at| format!(r#"{{"key":1,"part":2,"n":3,"x":0.5,"at":{at}}}"#) + "\n";
+    times.into_iter().map(hit).collect()
+}
+
+/// Two workers, each epoch alone.
+const PLAINLY: Manner = Manner {
+    workers: 2,
+    chunk_bytes: None,
+    at_once: 1,
+};
+
+#[test]
+fn what_is_far_ahead_of_its_arrival_moves_nothing() {
+    let mut steps = start(1, 0, PLAINLY, None);
+    let hour = 3_600_000;
+    let arrived = |times: [i64; 2]| {
+        let arrival = Some(Timestamp(1000));
+        Round::new().arrived("hits", 0, &hits(times), arrival)
+    };
+    steps.epoch(arrived([1, hour + 1001]));
+    assert_eq!(steps.watermark("hits"), Some(Timestamp(1)));
+    let rejected = steps.rejected("hits");
+    assert!(
+        rejected[0].0.value.ends_with(r#""reason":"ahead"}"#),
+        "{rejected:?}"
+    );
+    assert_eq!(steps.rows("kept").len(), 1);
+    steps.epoch(arrived([2, hour + 1000]));
+    assert_eq!(steps.watermark("hits"), Some(Timestamp(hour + 1000)));
+    assert_eq!(steps.rejected_total("hits"), 1);
+}
+
+#[test]
+fn of_many_late_records_the_newest_are_kept_and_all_are_counted() {
+    let said = |manner: Manner| {
+        let mut steps = start(1, 0, manner, None);
+        let late = 11_000;
+        let first = hits([1_000_000]) + &hits((0..late).map(|i| i % 900));
+        let mut rounds = vec![Round::new().records("hits", 0, &first)];
+        rounds.push(
+            Round::new()
+                .records("hits", 0, &hits([5, 6]))
+                .mark(Mark::Checkpoint),
+        );
+        for round in &mut rounds {
+            round.chunk_bytes = manner.chunk_bytes;
+        }
+        steps.feed(rounds);
+        steps.settle();
+        let (late, saved) = (steps.late("count"), steps.saved(2));
+        assert_eq!(steps.late_total("count"), 11_002);
+        let restored = start(1, 0, PLAINLY, Some(saved));
+        assert_eq!(restored.late("count"), late);
+        assert_eq!(restored.late_total("count"), 11_002);
+        late
+    };
+    let chunk_bytes = Some(10_000);
+    let late = said(PLAINLY);
+    assert_eq!(late.len(), KEPT);
+    assert_eq!(
+        late,
+        said(Manner {
+            workers: 3,
+            chunk_bytes,
+            ..PLAINLY
+        })
+    );
+}
+
+#[test]
+fn all_rows_of_a_window_go_at_one_instant_and_nothing_else_does() {
+    // Windows of 1 s, kept for 1.5 s, open for 0.4 s after their end.
+    let mut steps = start(7, 0, PLAINLY, None);
+    let hit = |key: u8, at: i64| format!(r#"{{"key":{key},"part":2,"n":3,"x":0.5,"at":{at}}}"#);
+    let mut feed = |lines: &[String]| {
+        let epoch = steps.epoch(Round::new().records("hits", 0, &lines.join("\n")));
+        let changes = steps.changes("count").into_iter();
+        let of = |(at, changes): (_, Bag)| (at == epoch).then_some(changes);
+        let changes = changes.filter_map(of).flatten();
+        let short = |(row, diff): (Row, i64)| format!("{diff} {}", row.key);
+        changes.map(short).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        feed(&[hit(1, 0), hit(2, 999), hit(3, 1000), hit(1, 500)]).len(),
+        3
+    );
+    // Nothing happens while it becomes final, nor just before it goes.
+    let only = |at| [format!(r#"1 [9,{{"start":{at},"end":{}}}]"#, at + 1000)];
+    assert_eq!(feed(&[hit(9, 2499)]), only(2000));
+    let gone = [
+        r#"-1 [1,{"start":0,"end":1000}]"#,
+        r#"-1 [2,{"start":0,"end":1000}]"#,
+    ];
+    assert_eq!(feed(&[hit(8, 2500)])[..2], gone);
 }

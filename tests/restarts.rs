@@ -1,5 +1,6 @@
 //! Restarts under other settings or another query: what was answered stays, what still counts is
 //! counted, and nothing is read as what it is not.
+#![allow(clippy::unwrap_used, reason = "a test panics where it fails")]
 
 use std::time::Duration;
 

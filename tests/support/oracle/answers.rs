@@ -301,7 +301,7 @@ pub fn answer(query: &str, shape: usize, prefix: &Prefix) -> Answer {
         }
         "names" => {
             let mut names: BTreeMap<u8, u64> = BTreeMap::new();
-            for user in latest(prefix, &mut Answer::default()).into_values() {
+            for user in latest(prefix, &mut said).into_values() {
                 *names.entry(user.name).or_insert(0) += 1;
             }
             for (name, count) in names {
@@ -314,8 +314,10 @@ pub fn answer(query: &str, shape: usize, prefix: &Prefix) -> Answer {
         }
         "kept" | "joined" => {
             let there = kept(&mut said, watermark, hits(prefix, "hits"), shape.join);
-            // What is late for the shared table is another query's.
-            let users = latest(prefix, &mut Answer::default());
+            let users = match query {
+                "joined" => latest(prefix, &mut said),
+                _ => BTreeMap::new(),
+            };
             for (key, hit) in there {
                 if query == "kept" {
                     said.row(key.to_string(), json(&hit), None);

@@ -186,6 +186,14 @@ pub struct Input {
 }
 
 impl Input {
+    /// What of it is of these streams.
+    pub fn of(&self, streams: &[&str]) -> Input {
+        let mut input = self.clone();
+        input.changes.retain(|(of, ..)| streams.contains(of));
+        input.lines.retain(|line| streams.contains(&line.stream));
+        input
+    }
+
     /// What the harness is told.
     pub fn round(&self) -> Round {
         let mut round = Round::new();

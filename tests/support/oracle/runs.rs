@@ -12,7 +12,7 @@ use waterclock::worker::replay::Replay;
 
 use super::answers::Rows;
 use super::cases::{Input, PARTITIONS};
-use super::queries::{QUERIES, STREAMS, queries, streams_of};
+use super::queries::{QUERIES, STREAMS, changed, queries, streams_of};
 
 /// How a dataflow is run. None of it may change an answer.
 #[derive(Clone, Copy, Debug)]
@@ -24,17 +24,41 @@ pub struct Manner {
     pub at_once: usize,
 }
 
-/// The lateness bound of every stream, in ms.
-pub fn lateness(ms: i64) -> Overrides {
+/// The lateness bound of streams, in ms.
+fn lateness(ms: i64, streams: &[&str]) -> Overrides {
     let bound = millis(u64::try_from(ms).expect("a lateness bound is positive"));
     Overrides {
-        lateness: STREAMS.iter().map(|s| ((*s).to_owned(), bound)).collect(),
+        lateness: streams.iter().map(|s| ((*s).to_owned(), bound)).collect(),
     }
 }
 
 /// Starts the queries of a shape.
 pub fn start(shape: usize, late_ms: i64, manner: Manner, saved: Option<Saved>) -> Steps {
-    Steps::with(queries(shape), manner.workers, saved, &lateness(late_ms))
+    let overrides = lateness(late_ms, &STREAMS);
+    Steps::with(queries(shape), manner.workers, saved, &overrides)
+}
+
+/// Starts some of the queries from a checkpoint of all, one of them with other logic.
+pub fn start_changed(
+    shape: usize,
+    late_ms: i64,
+    manner: Manner,
+    saved: Saved,
+    names: &[&str],
+) -> Steps {
+    let overrides = lateness(late_ms, &streams_of_all(names));
+    Steps::with(
+        changed(shape, names),
+        manner.workers,
+        Some(saved),
+        &overrides,
+    )
+}
+
+/// The streams that any of the queries reads.
+pub fn streams_of_all(queries: &[&str]) -> Vec<&'static str> {
+    let reads = |stream: &&&str| queries.iter().any(|q| streams_of(q).contains(stream));
+    STREAMS.iter().filter(reads).copied().collect()
 }
 
 /// The number of an epoch. Numbers have gaps, as those of a wall clock do.
@@ -151,11 +175,8 @@ pub fn replay(
 ) -> (Rows, u64, u64) {
     let mut all = queries(shape).into_iter();
     let query = all.find(|q| q.name == query).expect("a query of ours");
-    let mut overrides = lateness(late_ms);
     let reads = streams_of(&query.name);
-    overrides
-        .lateness
-        .retain(|stream, _| reads.contains(&stream.as_str()));
+    let overrides = lateness(late_ms, reads);
     let catalog = Catalog::of(std::slice::from_ref(&query), &overrides).expect("it builds");
     let mut texts: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for line in inputs.iter().flat_map(|input| &input.lines) {
