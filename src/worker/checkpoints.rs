@@ -187,41 +187,34 @@ mod tests {
         Taker::new(store, snapshots.unwrap(), 1, INTERVAL, 2, 0, now)
     }
 
-    fn take(taker: &mut Taker, epoch: Epoch, now: Instant) {
-        taker.begin(epoch, now);
-        assert!(taker.awaits(epoch));
-        let info = CheckpointInfo {
-            epoch,
-            run: 1,
-            published_at: 0,
-            bytes: 0,
-            rows: 0,
-        };
-        taker.heard(epoch, &Ok(info));
-    }
-
     #[test]
     #[allow(
         clippy::disallowed_methods,
         reason = "an instant to begin with; the test sets all others"
     )]
-    fn an_idle_service_takes_one_only_once_its_journal_is_long() {
+    fn one_is_taken_for_records_or_for_a_long_journal() {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::open(dir.path()).unwrap();
         let begun = Instant::now();
-        let mut taker = taker(&data, begun);
-        taker.fed(true);
-        assert!(!taker.wants(begun));
         let due = begun + INTERVAL;
-        assert!(taker.wants(due));
-        take(&mut taker, 1, due);
 
-        let due = due + INTERVAL;
-        (1..IDLE_EPOCHS).for_each(|_| taker.fed(false));
-        assert!(!taker.wants(due));
-        taker.fed(false);
-        assert!(taker.wants(due));
-        take(&mut taker, 2, due);
-        assert!(!taker.wants(due + INTERVAL));
+        let mut busy = taker(&data, begun);
+        busy.fed(true);
+        assert!(!busy.wants(begun), "not before its time");
+        assert!(busy.wants(due), "records were read");
+
+        let mut idle = taker(&data, begun);
+        for _ in 1..IDLE_EPOCHS {
+            idle.fed(false);
+        }
+        assert!(
+            !idle.wants(due),
+            "nothing was read, and the journal is short"
+        );
+        idle.fed(false);
+        assert!(idle.wants(due), "the journal must not grow for ever");
+        idle.begin(1, due);
+        assert!(idle.awaits(1));
+        assert!(!idle.wants(due + INTERVAL), "one at a time");
     }
 }

@@ -367,13 +367,13 @@ impl Source for FileSource {
         }))
     }
 
-    /// Does nothing: a file does not tell that it grew, so it is polled.
     /// The file's name without its directory: the data may be moved as a whole.
     fn origin(&self, partition: u32) -> String {
         let file = self.files.get(partition as usize);
         file.map_or_else(String::new, |file| format!("file {}", file.name()))
     }
 
+    /// Does nothing: a file does not tell that it grew, so it is polled.
     fn on_arrival(&mut self, _wake: Wake) {}
 
     fn is_bounded(&self) -> bool {
