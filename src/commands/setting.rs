@@ -6,14 +6,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use waterclock::Query;
-use waterclock::config::{Config, FileFormat, PoisonPolicy, StreamSource};
+use waterclock::config::{Config, FileFormat, PoisonPolicy, SinkConfig, StreamSource};
 use waterclock::query::{BuildError, Catalog, Overrides};
+use waterclock::sink::kafka::{KafkaSettings, KafkaSink};
 use waterclock::source::file::{self, FileOptions, FileSource};
 use waterclock::source::log::{EmbeddedLog, LogOptions, StreamDef};
 use waterclock::source::{Clock, Source};
 use waterclock::state::DataDir;
 use waterclock::time::Timestamp;
-use waterclock::worker::Poison;
+use waterclock::view::{Mode, SinkSpec};
+use waterclock::worker::{Poison, SinkPlan};
 
 /// The machine's clock: the one place that reads it.
 #[allow(
@@ -79,6 +81,77 @@ pub fn poison(config: &Config) -> BTreeMap<String, Poison> {
         .iter()
         .map(|(name, stream)| (name.clone(), policy(stream.poison)))
         .collect()
+}
+
+/// The sinks that the configuration names, each of a query that can feed it.
+pub fn sink_specs(config: &Config, catalog: &Catalog) -> anyhow::Result<Vec<SinkSpec>> {
+    let spec = |(name, sink): (&String, &SinkConfig)| {
+        let query = catalog
+            .queries
+            .iter()
+            .find(|query| query.name == sink.query);
+        let Some(query) = query else {
+            let known: Vec<&str> = catalog.queries.iter().map(|q| q.name.as_str()).collect();
+            let unknown = BuildError::UnknownQuery(sink.query.clone(), known.join(", "));
+            bail!("[sinks.{name}]: {unknown}");
+        };
+        if sink.mode == Mode::Final && !query.has_final {
+            bail!(
+                "[sinks.{name}]: the rows of query '{}' never become final: send them as they \
+                 change, with mode = \"upsert\"",
+                sink.query
+            );
+        }
+        Ok(SinkSpec {
+            name: name.clone(),
+            query: sink.query.clone(),
+            topic: sink.topic.clone(),
+            mode: sink.mode,
+            delivery: sink.delivery,
+            buffer_bytes: sink.buffer_bytes,
+        })
+    };
+    config.sinks.iter().map(spec).collect()
+}
+
+/// The sinks, ready to run; of those to restart nothing counts that they have sent before.
+pub fn sinks(
+    config: &Config,
+    catalog: &Catalog,
+    restart: &[String],
+) -> anyhow::Result<Vec<SinkPlan>> {
+    if let Some(unknown) = restart
+        .iter()
+        .find(|name| !config.sinks.contains_key(*name))
+    {
+        let known: Vec<&str> = config.sinks.keys().map(String::as_str).collect();
+        bail!(
+            "--restart-sink {unknown}: there is no such sink: there are {}",
+            if known.is_empty() {
+                "none".to_owned()
+            } else {
+                known.join(", ")
+            }
+        );
+    }
+    let plan = |spec: SinkSpec| {
+        let settings = KafkaSettings {
+            brokers: config.kafka.brokers.clone(),
+            properties: config.kafka.properties.clone(),
+            group: config.kafka.group.clone(),
+            sink: spec.name.clone(),
+            topic: spec.topic.clone(),
+            delivery: spec.delivery,
+        };
+        let sink = KafkaSink::new(settings).map_err(anyhow::Error::msg)?;
+        Ok(SinkPlan {
+            interval: config.sinks[&spec.name].commit_interval,
+            restarts: restart.contains(&spec.name),
+            sink: Box::new(sink),
+            spec,
+        })
+    };
+    sink_specs(config, catalog)?.into_iter().map(plan).collect()
 }
 
 /// Every stream's source, and in words what it is.

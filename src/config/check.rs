@@ -1,13 +1,17 @@
 //! Refuses settings that cannot work, each with the way out.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::load::ConfigError;
-use super::settings::{Config, HttpConfig, StreamConfig, StreamSource};
-use crate::time::{days, millis, seconds};
+use super::settings::{Config, HttpConfig, SinkConfig, StreamConfig, StreamSource};
+use crate::time::{days, hours, millis, seconds};
 
 /// Shorter tokens can be guessed.
 const MIN_TOKEN_BYTES: usize = 16;
+
+/// Where sinks keep their progress.
+const PROGRESS_TOPIC: &str = "waterclock-sinks";
 
 impl Config {
     /// Checks what a type cannot say: bounds, and settings that need or exclude each other.
@@ -18,6 +22,29 @@ impl Config {
         for (name, stream) in &self.streams {
             validate_stream_name(name)?;
             validate_stream(name, stream)?;
+        }
+        self.validate_sinks()
+    }
+
+    fn validate_sinks(&self) -> Result<(), ConfigError> {
+        let mut topics: BTreeMap<&str, &str> = BTreeMap::new();
+        for (name, sink) in &self.sinks {
+            validate_sink(name, sink)?;
+            if self.kafka.brokers.trim().is_empty() {
+                let reason = "is empty, and there are sinks: name a broker, as in 'localhost:9092'";
+                return invalid("kafka.brokers", reason);
+            }
+            // Of two that write one topic neither could be told from the other.
+            if let Some(other) = topics.insert(&sink.topic, name) {
+                let reason = format!(
+                    "is '{}', which sink '{other}' sends to: give each its own",
+                    sink.topic
+                );
+                return invalid(&format!("sinks.{name}.topic"), &reason);
+            }
+        }
+        if self.kafka.group.is_empty() {
+            return invalid("kafka.group", "is empty: it tells this service from others");
         }
         Ok(())
     }
@@ -129,10 +156,45 @@ fn usable_token(text: &str, key: &str) -> Result<String, ConfigError> {
     })
 }
 
+fn is_plain(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    (1..=64).contains(&name.len()) && name.chars().all(allowed)
+}
+
+/// A sink's name becomes part of its transactional id.
+fn validate_sink(name: &str, sink: &SinkConfig) -> Result<(), ConfigError> {
+    let key = |key: &str| format!("sinks.{name}.{key}");
+    if !is_plain(name) {
+        let reason = "is no sink name: use 1 to 64 letters, digits, '_' or '-'";
+        return invalid(&format!("sinks.{name}"), reason);
+    }
+    if sink.query.is_empty() {
+        return invalid(
+            &key("query"),
+            "is missing: name the query whose answer is sent",
+        );
+    }
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let is_topic = (1..=249).contains(&sink.topic.len()) && sink.topic.chars().all(allowed);
+    if !is_topic || sink.topic.chars().all(|c| c == '.') {
+        let reason = "is no topic: use 1 to 249 letters, digits, '.', '_' or '-'";
+        return invalid(&key("topic"), reason);
+    }
+    if sink.topic == PROGRESS_TOPIC {
+        return invalid(
+            &key("topic"),
+            "is the one that sinks keep their progress in",
+        );
+    }
+    let interval = sink.commit_interval;
+    lasts(&key("commit_interval"), interval, millis(10), hours(1))?;
+    let bytes = sink.buffer_bytes as u64;
+    within(&key("buffer_bytes"), bytes, 64 << 10, 64 << 30)
+}
+
 /// A stream's name becomes a directory and a part of URLs.
 fn validate_stream_name(name: &str) -> Result<(), ConfigError> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    if (1..=64).contains(&name.len()) && name.chars().all(allowed) {
+    if is_plain(name) {
         return Ok(());
     }
     let key = format!("streams.{name}");
@@ -254,6 +316,24 @@ mod tests {
             );
         }
         assert_eq!(Config::default().http.token().unwrap(), None);
+    }
+
+    #[test]
+    fn a_sink_needs_a_broker_a_query_and_a_topic_of_its_own() {
+        let kafka = "[kafka]\nbrokers = 'localhost:9092'\n";
+        let sink =
+            |name: &str, topic: &str| format!("[sinks.{name}]\nquery = 'q'\ntopic = '{topic}'\n");
+        let both = kafka.to_owned() + &sink("a", "one") + &sink("b", "two");
+        Config::parse(Some(&both), []).unwrap().validate().unwrap();
+        let same = kafka.to_owned() + &sink("a", "one") + &sink("b", "one");
+        assert!(refusal(&same).contains("'sinks.b.topic' is 'one', which sink 'a' sends to"));
+        assert!(refusal(&sink("a", "one")).contains("'kafka.brokers'"));
+        for (topic, key) in [("", "topic"), ("a/b", "topic"), (PROGRESS_TOPIC, "topic")] {
+            let message = refusal(&(kafka.to_owned() + &sink("a", topic)));
+            assert!(message.contains(&format!("'sinks.a.{key}'")), "{message}");
+        }
+        let message = refusal(&format!("{kafka}[sinks.a]\ntopic = 't'"));
+        assert!(message.contains("'sinks.a.query'"), "{message}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod settings;
 
 pub use load::ConfigError;
 pub use settings::{
-    Codec, Config, DemoConfig, EpochConfig, FileFormat, HistoryConfig, HttpConfig, LogConfig,
-    PoisonPolicy, ServiceConfig, SnapshotConfig, StreamConfig, StreamSource, TimeConfig,
+    Codec, Config, DemoConfig, EpochConfig, FileFormat, HistoryConfig, HttpConfig, KafkaConfig,
+    LogConfig, PoisonPolicy, ServiceConfig, SinkConfig, SnapshotConfig, StreamConfig, StreamSource,
+    TimeConfig,
 };

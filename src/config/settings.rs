@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::time::{hours, minutes, seconds};
+use crate::view::{Delivery, Mode};
 
 /// Everything that may be configured. [`Config::default`] is the service without a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,8 +32,12 @@ pub struct Config {
     /// The generator of visits; `None` turns it off, and so does a file without `[demo]`.
     #[serde(default = "no_demo")]
     pub demo: Option<DemoConfig>,
+    /// The connection to Kafka.
+    pub kafka: KafkaConfig,
     /// Settings of single streams; a stream not named here is an embedded log.
     pub streams: BTreeMap<String, StreamConfig>,
+    /// Where answers go besides readers.
+    pub sinks: BTreeMap<String, SinkConfig>,
 }
 
 /// `[service]`
@@ -146,6 +151,38 @@ pub struct DemoConfig {
     pub seed: u64,
 }
 
+/// `[kafka]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KafkaConfig {
+    /// The brokers to ask first: `host:port`, separated by commas; empty where there is no Kafka.
+    pub brokers: String,
+    /// Tells this service from others on the same cluster: the consumer group, and part of the
+    /// sinks' transactional ids.
+    pub group: String,
+    /// Further properties of librdkafka, for every client.
+    pub properties: BTreeMap<String, String>,
+}
+
+/// `[sinks.NAME]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SinkConfig {
+    /// The query whose answer is sent.
+    pub query: String,
+    /// The topic it is sent to.
+    pub topic: String,
+    /// Which changes are sent.
+    pub mode: Mode,
+    /// What a crash may do to messages.
+    pub delivery: Delivery,
+    /// How often messages are committed.
+    #[serde(with = "duration_text")]
+    pub commit_interval: Duration,
+    /// Bytes of messages that may wait for the sink; beyond it no input is taken.
+    pub buffer_bytes: usize,
+}
+
 /// `[streams.NAME]`
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -234,7 +271,9 @@ impl Default for Config {
             log: LogConfig::default(),
             history: HistoryConfig::default(),
             demo: Some(DemoConfig::default()),
+            kafka: KafkaConfig::default(),
             streams: BTreeMap::new(),
+            sinks: BTreeMap::new(),
         }
     }
 }
@@ -317,6 +356,29 @@ impl Default for HistoryConfig {
 impl Default for DemoConfig {
     fn default() -> DemoConfig {
         DemoConfig { rate: 100, seed: 1 }
+    }
+}
+
+impl Default for KafkaConfig {
+    fn default() -> KafkaConfig {
+        KafkaConfig {
+            brokers: String::new(),
+            group: "waterclock".to_owned(),
+            properties: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for SinkConfig {
+    fn default() -> SinkConfig {
+        SinkConfig {
+            query: String::new(),
+            topic: String::new(),
+            mode: Mode::default(),
+            delivery: Delivery::default(),
+            commit_interval: seconds(1),
+            buffer_bytes: 64 << 20,
+        }
     }
 }
 

@@ -14,13 +14,14 @@ use super::outlet::{LiveOutlet, Poison};
 use super::partitions::Partitions;
 use super::restore::{self, Fate};
 use super::run::{Dataflow, Hands, RunError, Setup};
+use super::sinks::{Known, Planned, SinkPlan, start_from};
 use super::snapshots::Snapshots;
 use crate::dataflow::clock::Times;
 use crate::query::{Catalog, Query};
 use crate::source::{Clock, Source, SourceError};
 use crate::state::{Checkpoint, CheckpointStore, DataDir, Journal, StateError};
 use crate::time::Epoch;
-use crate::view::{CheckpointInfo, Checkpoints, History, QuerySpec, Views};
+use crate::view::{CheckpointInfo, Checkpoints, History, Outbox, QuerySpec, Views};
 
 /// How the service runs.
 #[derive(Clone, Debug)]
@@ -96,6 +97,8 @@ pub struct Work {
     pub catalog: Catalog,
     /// The sources of their streams.
     pub sources: Vec<Box<dyn Source>>,
+    /// The sinks of their answers; each names one of the queries.
+    pub sinks: Vec<SinkPlan>,
     /// Where state is kept.
     pub data: DataDir,
     /// Tells the time of day.
@@ -108,6 +111,8 @@ pub struct Live {
     pub views: Arc<Views>,
     /// Set while no input can be taken, for example because the disk is full.
     pub stale: Arc<AtomicBool>,
+    /// What waits for each sink, and how it fares.
+    pub outboxes: Arc<[Arc<Outbox>]>,
     messages: Sender<Message>,
     store: CheckpointStore,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -146,20 +151,20 @@ impl Live {
             queries,
             catalog,
             sources,
+            sinks,
             data,
             clock,
         } = work;
         let now = Instant::now();
         let store = CheckpointStore::open(&data, options.retain)?;
         let journal = Journal::open(&data)?;
-        let (rows, times, restored) = saved(&store, &catalog, &sources)?;
+        let start = start_from(&store, &journal, &sinks)?;
+        let (rows, times, saved) = saved(start.checkpoint, &catalog, &sources)?;
+        let restored = saved.map(|(epoch, _)| epoch);
         let views = Arc::new(views(&catalog, &data, &options));
-        let (messages, inbox) = channel();
-        let snapshots = {
-            let heard = teller(&messages);
-            let heard = move |epoch, result| heard(Message::Heard(epoch, result));
-            Snapshots::start(rows, Box::new(heard)).map_err(LiveError::Thread)?
-        };
+        let sinks = Planned::new(sinks, &views, start.sent);
+        let (outboxes, (messages, inbox)) = (Arc::clone(&sinks.outboxes), channel());
+        let snapshots = snapshots(rows, &sinks, &messages)?;
         let said = teller(&messages);
         let dataflow = Dataflow::start(Setup {
             queries,
@@ -168,7 +173,7 @@ impl Live {
             times: times.clone(),
             max_ahead: options.max_ahead,
             final_only: false,
-            hands: hands(&snapshots, &views, &options),
+            hands: hands(&snapshots, &views, &outboxes, &options),
             said: Box::new(move |it| said(Message::Said(it))),
         })?;
         let arrived = Arc::new(AtomicBool::new(false));
@@ -180,10 +185,11 @@ impl Live {
             snapshots,
             data.run(),
             options.snapshot_interval,
-            options.retain,
             catalog.boundaries.len() * options.workers,
             now,
         );
+        let known = Known::new(data.run(), saved, &journal, &catalog, options.max_ahead);
+        let sinks = sinks.start(known, waker(&messages, &arrived))?;
         let coordinator = Coordinator {
             arrived,
             stale: Arc::clone(&stale),
@@ -193,6 +199,7 @@ impl Live {
             catalog,
             views: Arc::clone(&views),
             journal,
+            sinks,
             run: data.run(),
             dataflow,
             taker,
@@ -200,14 +207,12 @@ impl Live {
             cutter: Cutter::new(SPLIT_BYTES),
             progress: Progress::new(restored.unwrap_or(0), now),
         };
-        let run = move || coordinator.run(&inbox, restored, data, on_failure);
-        let thread = std::thread::Builder::new()
-            .name("coordinator".to_owned())
-            .spawn(run);
-        let thread = Mutex::new(Some(thread.map_err(LiveError::Thread)?));
+        let thread = spawn(move || coordinator.run(&inbox, restored, data, on_failure))?;
+        let thread = Mutex::new(Some(thread));
         Ok(Live {
             views,
             stale,
+            outboxes,
             messages,
             store,
             thread,
@@ -231,17 +236,34 @@ impl Live {
     }
 }
 
+fn spawn(run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, LiveError> {
+    let builder = std::thread::Builder::new().name("coordinator".to_owned());
+    builder.spawn(run).map_err(LiveError::Thread)
+}
+
+fn snapshots(
+    rows: Rows,
+    sinks: &Planned,
+    messages: &Sender<Message>,
+) -> Result<Snapshots, LiveError> {
+    let (heard, sent) = (teller(messages), sinks.sent_now());
+    let heard = move |epoch, result| heard(Message::Heard(epoch, result));
+    Snapshots::start(rows, Box::new(sent), Box::new(heard)).map_err(LiveError::Thread)
+}
+
 /// What each worker is given.
 fn hands(
     snapshots: &Snapshots,
     views: &Arc<Views>,
+    outboxes: &Arc<[Arc<Outbox>]>,
     options: &LiveOptions,
 ) -> Arc<dyn Fn(usize) -> Hands + Send + Sync> {
     let (vaults, views) = (snapshots.vaults(), Arc::clone(views));
+    let outboxes = Arc::clone(outboxes);
     let poison = Arc::new(options.poison.clone());
     Arc::new(move |worker| Hands {
         vault: vaults(worker),
-        outlet: Box::new(LiveOutlet::new(worker, &views, &poison)),
+        outlet: Box::new(LiveOutlet::new(worker, &views, &outboxes, &poison)),
     })
 }
 
@@ -254,27 +276,35 @@ fn readings(
 ) -> Vec<Reading> {
     let reading = |mut source: Box<dyn Source>| {
         let stream = catalog.stream(source.stream())?;
-        let (tell, arrived) = (teller(messages), Arc::clone(arrived));
-        source.on_arrival(Arc::new(move || {
-            // One wake-up on its way is enough.
-            if !arrived.swap(true, Ordering::AcqRel) {
-                tell(Message::Arrival);
-            }
-        }));
+        source.on_arrival(Arc::new(waker(messages, arrived)));
         Some(Reading { source, stream })
     };
     sources.into_iter().filter_map(reading).collect()
 }
 
+/// What wakes the coordinator.
+fn waker(
+    messages: &Sender<Message>,
+    arrived: &Arc<AtomicBool>,
+) -> impl Fn() + Clone + Send + Sync + 'static {
+    let (tell, arrived) = (Arc::new(teller(messages)), Arc::clone(arrived));
+    move || {
+        // One wake-up on its way is enough.
+        if !arrived.swap(true, Ordering::AcqRel) {
+            tell(Message::Arrival);
+        }
+    }
+}
+
 type Rows = BTreeMap<String, Vec<arrow_array::RecordBatch>>;
 
-/// What to start from: the rows and times of the newest checkpoint, and its epoch.
+/// What to start from: the rows and times of a checkpoint, its epoch and its run.
 fn saved(
-    store: &CheckpointStore,
+    checkpoint: Option<Checkpoint>,
     catalog: &Catalog,
     sources: &[Box<dyn Source>],
-) -> Result<(Rows, Times, Option<Epoch>), LiveError> {
-    let Some(checkpoint) = store.newest_valid()? else {
+) -> Result<(Rows, Times, Option<(Epoch, u64)>), LiveError> {
+    let Some(checkpoint) = checkpoint else {
         return Ok((Rows::new(), restore::times(None, catalog), None));
     };
     let manifest = checkpoint.manifest();
@@ -298,7 +328,7 @@ fn saved(
     Ok((
         rows,
         restore::times(Some(manifest), catalog),
-        Some(manifest.epoch),
+        Some((manifest.epoch, manifest.run)),
     ))
 }
 
