@@ -158,7 +158,7 @@ impl Work {
 
     fn has_committed(&mut self) {
         if let Some((_, progress)) = self.group.take() {
-            self.driving.outbox.committed(progress.run, progress.epoch);
+            self.driving.outbox.committed(progress.committed());
             self.known = Some(progress);
             self.failures = 0;
         }
@@ -170,7 +170,7 @@ impl Work {
             let Driving { outbox, past, .. } = &self.driving;
             let done = past.judge(&outbox.spec().name, found.as_ref())?;
             let committed = found.as_ref().filter(|_| !past.restarts);
-            outbox.found(committed.map(|found| (found.run, found.epoch)));
+            outbox.found(committed.map(Progress::committed));
             outbox.skip_through(done);
             (self.goes_on, self.known) = (true, found);
             return Ok(());

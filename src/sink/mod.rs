@@ -16,7 +16,7 @@ pub use past::Past;
 use serde::{Deserialize, Serialize};
 
 use crate::time::Epoch;
-use crate::view::Message;
+use crate::view::{Committed, Message};
 
 /// How far a sink has come: kept where its messages go, so that a restart can ask.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,14 @@ pub struct Progress {
     pub epoch: Epoch,
     /// Identifies what the query answers, and what of it is sent.
     pub fingerprint: String,
+}
+
+impl Progress {
+    /// The progress, without what was sent.
+    pub fn committed(&self) -> Committed {
+        let (run, epoch) = (self.run, self.epoch);
+        Committed { run, epoch }
+    }
 }
 
 /// Why a sink could not do its part.

@@ -32,13 +32,14 @@ impl Past {
             return Ok(0);
         }
         let again = || format!("to send the whole answer again: --restart-sink {sink}");
+        let noted = self.sent.and_then(|sent| sent.committed);
         let Some(found) = found else {
-            return match self.sent {
+            return match noted {
                 None => Ok(0),
-                Some(sent) => Err(format!(
+                Some(noted) => Err(format!(
                     "its progress is gone, which was epoch {} when the last checkpoint was taken; \
                      {}",
-                    sent.epoch,
+                    noted.epoch,
                     again()
                 )),
             };
@@ -51,17 +52,19 @@ impl Past {
                 again()
             ));
         }
-        if let Some(sent) = self.sent {
-            if (found.run, epoch) == (sent.run, sent.epoch) {
-                return Ok(epoch.max(sent.through));
-            }
-            if epoch < sent.epoch {
-                return Err(format!(
-                    "its progress went back, to epoch {epoch} from {}; {}",
-                    sent.epoch,
-                    again()
-                ));
-            }
+        if let Some(noted) = noted
+            && epoch < noted.epoch
+        {
+            return Err(format!(
+                "its progress went back, to epoch {epoch} from {}; {}",
+                noted.epoch,
+                again()
+            ));
+        }
+        // What a checkpoint noted holds for what came after, too: nothing was to be sent between.
+        let through = noted.and(self.sent).map_or(0, |sent| sent.through);
+        if noted == Some(found.committed()) {
+            return Ok(epoch.max(through));
         }
         if let Some((restored, _)) = self.restored
             && epoch < restored
@@ -74,7 +77,6 @@ impl Past {
         }
         let is_restored = self.restored == Some((epoch, found.run));
         if is_restored || self.journalled.get(&epoch) == Some(&found.run) {
-            let through = self.sent.map_or(0, |sent| sent.through);
             return Ok(epoch.max(through));
         }
         Err(format!(
@@ -89,6 +91,7 @@ impl Past {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::view::Committed;
 
     fn progress(run: u64, epoch: Epoch) -> Progress {
         Progress {
@@ -150,8 +153,7 @@ mod tests {
     fn what_a_checkpoint_noted_of_it_counts() {
         let sent = |epoch, through| Past {
             sent: Some(Sent {
-                run: 1,
-                epoch,
+                committed: Some(Committed { run: 1, epoch }),
                 through,
             }),
             ..past()
@@ -162,6 +164,16 @@ mod tests {
         assert_eq!(sent(12, 13).judge("s", Some(&progress(1, 12))), Ok(13));
         assert!(refusal(&sent(12, 12), None).contains("is gone"));
         assert!(refusal(&sent(12, 12), Some(&progress(1, 10))).contains("went back"));
+        // Of one that was not known yet nothing is concluded.
+        let unknown = Past {
+            sent: Some(Sent {
+                committed: None,
+                through: 10,
+            }),
+            ..past()
+        };
+        assert_eq!(unknown.judge("s", Some(&progress(1, 12))), Ok(12));
+        assert_eq!(unknown.judge("s", None), Ok(0));
         // Another progress than the one noted proves nothing about what came before.
         assert!(refusal(&sent(3, 11), Some(&progress(1, 4))).contains("begins at 10"));
     }

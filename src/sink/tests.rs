@@ -108,7 +108,7 @@ impl Process {
             buffer_bytes: 1 << 20,
             ..SinkSpec::default()
         };
-        let outbox = Arc::new(Outbox::new(spec, Arc::clone(view), None));
+        let outbox = Arc::new(Outbox::new(spec, Arc::clone(view), 0, None));
         let (tell, tried) = channel();
         let memory = Memory {
             topic: Arc::clone(topic),

@@ -20,8 +20,8 @@ mod spec;
 
 pub use labels::{Labels, PartitionLabel, StreamLabel};
 pub use outbox::{
-    Delivery, Group, Kind, Message, Mode, Next, Outbox, Sent, SinkSpec, SinkState, SinkStatus,
-    Writer,
+    Committed, Delivery, Group, Kind, Message, Mode, Next, Outbox, Sent, SinkSpec, SinkState,
+    SinkStatus, Writer,
 };
 pub use page::{Page, RowPosition};
 pub use ports::{

@@ -162,7 +162,7 @@ impl Live {
         let (rows, times, saved) = saved(start.checkpoint, &catalog, &sources)?;
         let restored = saved.map(|(epoch, _)| epoch);
         let views = Arc::new(views(&catalog, &data, &options));
-        let sinks = Planned::new(sinks, &views, start.sent);
+        let sinks = Planned::new(sinks, &views, restored, start.sent);
         let (outboxes, (messages, inbox)) = (Arc::clone(&sinks.outboxes), channel());
         let snapshots = snapshots(rows, &sinks, &messages)?;
         let said = teller(&messages);

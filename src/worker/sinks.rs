@@ -33,7 +33,7 @@ pub(super) struct Start {
     pub sent: BTreeMap<String, Sent>,
 }
 
-/// Chooses the newest checkpoint that every sink can go on from. A sink of which nothing is known,
+/// Chooses the newest checkpoint that every sink can go on from. A sink of which nothing is noted,
 /// or that is to begin anew, has no say. Where there is none left for a sink, that sink will stop.
 pub(super) fn start_from(
     store: &CheckpointStore,
@@ -117,12 +117,18 @@ pub(super) struct Planned {
 
 impl Planned {
     /// Makes an outbox for each sink.
-    pub fn new(plans: Vec<SinkPlan>, views: &Views, sent: BTreeMap<String, Sent>) -> Planned {
+    pub fn new(
+        plans: Vec<SinkPlan>,
+        views: &Views,
+        restored: Option<Epoch>,
+        sent: BTreeMap<String, Sent>,
+    ) -> Planned {
+        let from = restored.unwrap_or(0);
         let outbox = |plan: &SinkPlan| {
             let view = views.query(&plan.spec.query);
             let view = view.expect("a sink's query is checked before it is planned");
             let sent = sent.get(&plan.spec.name).copied();
-            Arc::new(Outbox::new(plan.spec.clone(), Arc::clone(view), sent))
+            Arc::new(Outbox::new(plan.spec.clone(), Arc::clone(view), from, sent))
         };
         Planned {
             outboxes: plans.iter().map(outbox).collect(),

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use serde_json::{Value, json};
 
 use super::World;
-use crate::view::SinkState;
+use crate::view::{Committed, SinkState};
 
 #[tokio::test]
 async fn queries_are_listed_with_their_labels() {
@@ -71,7 +71,8 @@ async fn sinks_are_listed_with_how_they_fare() {
     );
     let retrying = SinkState::Retrying("no broker".into());
     world.outbox.set_state(retrying);
-    world.outbox.found(Some((1, 7)));
+    let (run, epoch) = (1, 7);
+    world.outbox.found(Some(Committed { run, epoch }));
     out["state"] = json!("retrying");
     out["reason"] = json!("no broker");
     out["epoch"] = json!(7);

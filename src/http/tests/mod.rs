@@ -169,7 +169,7 @@ impl World {
             ..SinkSpec::default()
         };
         let counts = Arc::clone(views.query("counts").unwrap());
-        let outbox = Arc::new(Outbox::new(spec, counts, None));
+        let outbox = Arc::new(Outbox::new(spec, counts, 0, None));
         let log = Arc::new(FakeLog::default());
         let checkpoints = Arc::new(FakeCheckpoints::default());
         let stale = Arc::new(AtomicBool::new(false));

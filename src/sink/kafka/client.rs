@@ -13,12 +13,8 @@ use super::sink::KafkaSettings;
 use crate::sink::SinkError;
 use crate::view::Delivery;
 
-/// How long one request to the brokers may take before all is begun anew.
+/// How long nothing may come from the brokers before all is begun anew.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How long a group may take to be written. The transaction has to end before its own timeout, or
-/// the broker ends it.
-const WRITING: Duration = Duration::from_secs(60);
 
 /// How long to wait for room in the producer's queue before looking for errors again.
 const ROOM: Duration = Duration::from_millis(20);
@@ -51,8 +47,9 @@ impl Ear {
 }
 
 /// What an error says, without the kind of it.
-fn words(error: KafkaError) -> String {
+pub(super) fn words(error: KafkaError) -> String {
     match (&error, error.rdkafka_error_code()) {
+        (_, Some(RDKafkaErrorCode::OperationTimedOut)) => "the brokers do not answer".to_owned(),
         (KafkaError::Transaction(said), _) => said.to_string(),
         (_, Some(code)) => code.to_string(),
         (_, None) => error.to_string(),
@@ -69,8 +66,13 @@ impl ClientContext for Ear {
         }
     }
 
-    fn error(&self, _: KafkaError, reason: &str) {
-        self.heard().trouble = Some(reason.to_owned());
+    fn error(&self, error: KafkaError, reason: &str) {
+        let mut heard = self.heard();
+        // That all are down adds nothing to what is wrong with one.
+        let is_sum = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
+        if !is_sum || heard.trouble.is_none() {
+            heard.trouble = Some(reason.to_owned());
+        }
     }
 }
 
@@ -209,17 +211,23 @@ impl Client {
         if !self.is_transactional() {
             return self.flush();
         }
-        let committed = self.producer.commit_transaction(WRITING);
-        self.check_delivered()?;
-        committed.map_err(|error| self.ear.retry("commit a transaction", words(error)))?;
-        self.ear.heard().trouble = None;
-        Ok(())
+        self.flush()?;
+        let committed = self.producer.commit_transaction(PATIENCE);
+        committed.map_err(|error| self.ear.retry("commit a transaction", words(error)))
     }
 
+    /// Waits until all that was sent has arrived, as long as some of it does.
     fn flush(&self) -> Result<(), SinkError> {
-        let flushed = self.producer.flush(WRITING);
-        self.check_delivered()?;
-        flushed.map_err(|error| self.ear.retry("send messages", words(error)))?;
+        loop {
+            let before = self.producer.in_flight_count();
+            let flushed = self.producer.flush(PATIENCE);
+            self.check_delivered()?;
+            match flushed {
+                Ok(()) => break,
+                Err(_) if self.producer.in_flight_count() < before => {}
+                Err(error) => return Err(self.ear.retry("send messages", words(error))),
+            }
+        }
         self.ear.heard().trouble = None;
         Ok(())
     }

@@ -13,7 +13,7 @@ use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
 
-use super::client::{Client, Ear, PATIENCE, config};
+use super::client::{Client, Ear, PATIENCE, config, words};
 use super::sink::KafkaSettings;
 use crate::sink::{Progress, SinkError};
 
@@ -108,7 +108,7 @@ fn create(ear: &Ear, settings: &KafkaSettings) -> Result<(), SinkError> {
     let what = format!("create topic '{TOPIC}'");
     let admin: AdminClient<Ear> = config(settings)
         .create_with_context(ear.clone())
-        .map_err(|error| ear.retry(&what, error))?;
+        .map_err(|error| ear.retry(&what, words(error)))?;
     let topic = NewTopic::new(TOPIC, 1, TopicReplication::Fixed(-1))
         .set("cleanup.policy", "compact")
         // Compaction leaves the newest segment alone: a small one is soon read.
@@ -119,7 +119,7 @@ fn create(ear: &Ear, settings: &KafkaSettings) -> Result<(), SinkError> {
         .map_err(|error| ear.retry(&what, error))?;
     let created = runtime
         .block_on(admin.create_topics([&topic], &options))
-        .map_err(|error| ear.retry(&what, error))?;
+        .map_err(|error| ear.retry(&what, words(error)))?;
     match created.into_iter().next() {
         // Another sink may have been first.
         Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) | None => Ok(()),
@@ -147,7 +147,7 @@ impl<'e> Reading<'e> {
             .create_with_context(ear.clone());
         match consumer {
             Ok(consumer) => Ok(Reading { consumer, ear }),
-            Err(error) => Err(ear.retry("make a consumer", error)),
+            Err(error) => Err(ear.retry("make a consumer", words(error))),
         }
     }
 
@@ -157,7 +157,7 @@ impl<'e> Reading<'e> {
 
     fn is_there(&self) -> Result<bool, SinkError> {
         let metadata = self.consumer.fetch_metadata(Some(TOPIC), PATIENCE);
-        let metadata = metadata.map_err(|error| self.failed(error))?;
+        let metadata = metadata.map_err(|error| self.failed(words(error)))?;
         let mut topics = metadata.topics().iter();
         Ok(topics.any(|topic| topic.name() == TOPIC && !topic.partitions().is_empty()))
     }
@@ -175,7 +175,7 @@ impl<'e> Reading<'e> {
         let mut start = TopicPartitionList::new();
         let at = start.add_partition_offset(TOPIC, PARTITION, Offset::Beginning);
         at.and_then(|()| self.consumer.assign(&start))
-            .map_err(|error| self.failed(error))?;
+            .map_err(|error| self.failed(words(error)))?;
         let (mut progress, mut before) = (None, None);
         let mut trouble = None;
         let since = Instant::now();
@@ -201,7 +201,7 @@ impl<'e> Reading<'e> {
             }
         }
         Err(match trouble {
-            Some(error) => self.failed(error),
+            Some(error) => self.failed(words(error)),
             None => self.failed("it is held up"),
         })
     }

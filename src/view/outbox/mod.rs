@@ -11,4 +11,4 @@ mod tests;
 pub use follow::Writer;
 pub use message::{Kind, Message};
 pub use queue::{Group, Next, Outbox};
-pub use spec::{Delivery, Mode, Sent, SinkSpec, SinkState, SinkStatus};
+pub use spec::{Committed, Delivery, Mode, Sent, SinkSpec, SinkState, SinkStatus};

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use super::{Message, Sent, SinkSpec, SinkState, SinkStatus};
+use super::{Committed, Message, Sent, SinkSpec, SinkState, SinkStatus};
 use crate::time::Epoch;
 use crate::view::View;
 
@@ -19,6 +19,8 @@ type Wake = Box<dyn Fn() + Send + Sync>;
 /// they are shown and their journal line is on disk. Bounded: see [`Outbox::holds_input`].
 pub struct Outbox {
     spec: SinkSpec,
+    /// The epoch that the messages begin with.
+    from: Epoch,
     view: Arc<View>,
     queue: Mutex<Queue>,
     changed: Condvar,
@@ -67,7 +69,9 @@ struct Queue {
     durable: Epoch,
     /// What is not newer than this is not to be sent.
     done: Epoch,
-    committed: Option<(u64, Epoch)>,
+    committed: Option<Committed>,
+    /// Whether that is all the sink has committed.
+    is_known: bool,
     committed_messages: u64,
     state: SinkState,
     /// From which epoch on nothing can be sent, and why.
@@ -166,16 +170,19 @@ impl fmt::Debug for Outbox {
 }
 
 impl Outbox {
-    /// The outbox of a sink that follows a view. `sent` is what the state restored says of it: what
-    /// that had sent is dropped on arrival.
-    pub fn new(spec: SinkSpec, view: Arc<View>, sent: Option<Sent>) -> Outbox {
+    /// The outbox of a sink that follows a view from an epoch on. `sent` is what the state restored
+    /// says of it: what it had sent is dropped on arrival.
+    pub fn new(spec: SinkSpec, view: Arc<View>, from: Epoch, sent: Option<Sent>) -> Outbox {
+        let known = sent.filter(|sent| sent.committed.is_some());
         let queue = Queue {
-            done: sent.map_or(0, |sent| sent.through),
-            committed: sent.map(|sent| (sent.run, sent.epoch)),
+            done: known.map_or(0, |sent| sent.through),
+            committed: known.and_then(|sent| sent.committed),
+            is_known: known.is_some(),
             ..Queue::default()
         };
         Outbox {
             spec,
+            from,
             view,
             queue: Mutex::new(queue),
             changed: Condvar::new(),
@@ -237,16 +244,22 @@ impl Outbox {
         self.has_room.set(wake).ok();
     }
 
-    /// How far the sink has sent; `None` where nothing needs to be kept for it.
+    /// How far the sink has come; `None` where nothing needs to be kept for it.
     pub fn sent(&self) -> Option<Sent> {
         let queue = self.queue();
-        let (run, epoch) = queue.committed.filter(|_| !queue.is_stopped())?;
-        let before = |oldest: Epoch| oldest.saturating_sub(1);
-        let through = queue.oldest().map_or(queue.published, before);
-        let through = through.min(queue.published).max(queue.done);
+        if queue.is_stopped() {
+            return None;
+        }
+        // What it had committed before is not known yet: a restart has to begin as this one did.
+        let through = if queue.is_known {
+            let before = |oldest: Epoch| oldest.saturating_sub(1);
+            let through = queue.oldest().map_or(queue.published, before);
+            through.min(queue.published).max(queue.done).max(self.from)
+        } else {
+            self.from
+        };
         Some(Sent {
-            run,
-            epoch,
+            committed: queue.committed,
             through,
         })
     }
@@ -291,15 +304,15 @@ impl Outbox {
         queue.is_closing
     }
 
-    /// Says that the group taken last is committed, in this run.
-    pub fn committed(&self, run: u64, last: Epoch) {
+    /// Says that the group taken last is committed.
+    pub fn committed(&self, progress: Committed) {
         let mut queue = self.queue();
         if let Some((_, _, messages, bytes)) = queue.in_hand.take() {
             queue.bytes -= bytes;
             queue.committed_messages += messages as u64;
         }
-        queue.done = queue.done.max(last);
-        queue.committed = Some((run, last));
+        queue.done = queue.done.max(progress.epoch);
+        queue.committed = Some(progress);
         drop(queue);
         if let Some(wake) = self.has_room.get() {
             wake();
@@ -307,8 +320,9 @@ impl Outbox {
     }
 
     /// Notes what the sink has committed before, where it is known.
-    pub fn found(&self, committed: Option<(u64, Epoch)>) {
-        self.queue().committed = committed;
+    pub fn found(&self, committed: Option<Committed>) {
+        let mut queue = self.queue();
+        (queue.committed, queue.is_known) = (committed, true);
     }
 
     /// Says how the sink fares. One that stopped does not start again.
@@ -362,7 +376,7 @@ impl Outbox {
             delivery,
             state,
             reason,
-            epoch: queue.committed.map(|(_, epoch)| epoch),
+            epoch: queue.committed.map(|committed| committed.epoch),
             waiting_epochs: epochs + queue.waiting.len(),
             waiting_messages: messages + waiting.sum::<usize>(),
             waiting_bytes: queue.bytes,

@@ -43,15 +43,23 @@ pub struct SinkSpec {
     pub buffer_bytes: usize,
 }
 
-/// How far a sink has sent, as a checkpoint notes it.
+/// How far a sink has come, as a checkpoint notes it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sent {
-    /// The run of the progress that the sink has committed.
-    pub run: u64,
-    /// The epoch of that progress.
-    pub epoch: Epoch,
-    /// Nothing after that epoch, up to and with this one, is left to be sent.
+    /// The progress it has committed; `None` where that is nothing, or not known.
+    pub committed: Option<Committed>,
+    /// A restart may begin as of this epoch or an earlier one. Where a progress is known, nothing
+    /// after it and up to this epoch is left to be sent.
     pub through: Epoch,
+}
+
+/// A progress that a sink has committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Committed {
+    /// The run that sent it.
+    pub run: u64,
+    /// The last epoch sent.
+    pub epoch: Epoch,
 }
 
 /// How a sink fares.

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::{Group, Kind, Mode, Next, Outbox, Sent, SinkSpec, SinkState, Writer};
+use super::{Committed, Group, Kind, Mode, Next, Outbox, Sent, SinkSpec, SinkState, Writer};
 use crate::row::Row;
 use crate::time::{Epoch, Timestamp};
 use crate::view::{History, KeyRange, Labels, QuerySpec, Views};
 
 const WORKERS: usize = 2;
+
+/// The epoch that the service began with.
+const FROM: Epoch = 1;
 
 /// A view, a sink that follows it, and the workers' ways to both.
 struct World {
@@ -40,7 +43,7 @@ fn world_with(mode: Mode, buffer_bytes: usize, sent: Option<Sent>) -> World {
         buffer_bytes,
         ..SinkSpec::default()
     };
-    let outbox = Arc::new(Outbox::new(spec, Arc::clone(view), sent));
+    let outbox = Arc::new(Outbox::new(spec, Arc::clone(view), FROM, sent));
     let outboxes = [Arc::clone(&outbox)];
     let writers = (0..WORKERS).map(|worker| Writer::new(worker, view, &outboxes));
     World {
@@ -88,7 +91,7 @@ impl World {
         let mut sent = Vec::new();
         while let Some(group) = self.take() {
             sent.extend(written(&group));
-            self.outbox.committed(1, group.last);
+            self.outbox.committed(at(group.last));
         }
         sent
     }
@@ -100,7 +103,7 @@ impl World {
             match self.outbox.next(1, Duration::ZERO) {
                 Next::Group(group) => {
                     sent.extend(written(&group));
-                    self.outbox.committed(1, group.last);
+                    self.outbox.committed(at(group.last));
                 }
                 Next::Ended(why) => return (sent, why),
                 other => panic!("{other:?}"),
@@ -116,6 +119,11 @@ impl World {
         rows.map(|(row, _)| (row.key.to_string(), row.value.to_string()))
             .collect()
     }
+}
+
+/// A progress.
+fn at(epoch: Epoch) -> Committed {
+    Committed { run: 1, epoch }
 }
 
 fn written(group: &Group) -> Vec<String> {
@@ -215,7 +223,7 @@ fn a_key_with_two_rows_ends_an_upsert_and_not_the_view() {
     world.settle(3, 0, &[("bb", 1, None, -1), ("bb", 2, None, 1)]);
     // What was before is sent still.
     assert_eq!(written(&world.take().unwrap()), [r#""a" 1"#]);
-    world.outbox.committed(1, 1);
+    world.outbox.committed(at(1));
     let Next::Ended(why) = world.outbox.next(1, Duration::ZERO) else {
         panic!("it goes on");
     };
@@ -289,7 +297,7 @@ fn only_what_is_shown_and_journalled_is_taken_in_whole_epochs() {
     world.outbox.release(0, 1);
     let group = world.take().unwrap();
     assert_eq!((group.first, group.last, group.messages.len()), (1, 1, 2));
-    world.outbox.committed(1, 1);
+    world.outbox.committed(at(1));
     world.outbox.release(21, 30);
     let group = world.take().unwrap();
     assert_eq!((group.first, group.last, group.messages.len()), (21, 21, 2));
@@ -312,7 +320,7 @@ fn what_waits_is_bounded_and_room_is_told_of() {
     assert_eq!((status.waiting_epochs, status.waiting_messages), (2, 5));
     let group = world.take().unwrap();
     assert!(world.outbox.holds_input(), "it is not committed yet");
-    world.outbox.committed(1, group.last);
+    world.outbox.committed(at(group.last));
     assert_eq!(world.sent().len(), 4);
     assert!(!world.outbox.holds_input());
     assert_eq!(told.load(Ordering::SeqCst), 2);
@@ -336,8 +344,7 @@ fn what_waits_is_bounded_and_room_is_told_of() {
 fn what_was_sent_before_is_dropped_and_how_far_it_came_is_known() {
     let sent = |epoch, through| {
         Some(Sent {
-            run: 1,
-            epoch,
+            committed: Some(at(epoch)),
             through,
         })
     };
@@ -348,29 +355,43 @@ fn what_was_sent_before_is_dropped_and_how_far_it_came_is_known() {
     world.settle(8, 0, &[("c", 1, None, 1)]);
     assert_eq!(world.outbox.sent(), sent(3, 5));
     // It turns out to have come further.
-    world.outbox.found(Some((1, 6)));
+    world.outbox.found(Some(at(6)));
     world.outbox.skip_through(6);
     assert_eq!(world.outbox.sent(), sent(6, 7));
     let group = world.take().unwrap();
     assert_eq!(written(&group), [r#""c" 1"#]);
     assert_eq!(world.outbox.sent(), sent(6, 7), "it is not committed yet");
-    world.outbox.committed(2, 8);
+    world.outbox.committed(at(8));
     world.settle(20, 0, &[]);
-    let now = Sent {
-        run: 2,
-        epoch: 8,
-        through: 20,
-    };
-    assert_eq!(world.outbox.sent(), Some(now), "nothing is left to be sent");
+    assert_eq!(
+        world.outbox.sent(),
+        sent(8, 20),
+        "nothing is left to be sent"
+    );
 }
 
 #[test]
-fn a_new_sink_needs_nothing_kept_until_it_has_sent() {
+fn of_a_sink_that_may_have_sent_anything_all_is_kept() {
     let mut world = world(Mode::Upsert);
-    world.settle(1, 0, &[("a", 1, None, 1)]);
-    assert_eq!(world.outbox.sent(), None);
-    world.sent();
-    assert_eq!(world.outbox.sent().unwrap().through, 1);
+    let nothing = |through| {
+        Some(Sent {
+            committed: None,
+            through,
+        })
+    };
+    world.settle(5, 0, &[]);
+    assert_eq!(world.outbox.sent(), nothing(FROM));
+    world.outbox.found(None);
+    world.outbox.skip_through(0);
+    assert_eq!(world.outbox.sent(), nothing(5), "there was nothing to send");
+    world.settle(8, 0, &[("a", 1, None, 1)]);
+    world.settle(9, 0, &[("a", 1, None, -1)]);
+    assert_eq!(world.outbox.sent(), nothing(7));
+    // What it sends may arrive before we know.
+    let group = world.take().unwrap();
+    assert_eq!(world.outbox.sent(), nothing(7));
+    world.outbox.committed(at(group.last));
+    assert_eq!(world.outbox.sent().unwrap().through, 8);
 }
 
 #[test]
