@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::Range;
 use std::path::Path;
+use std::process::Command;
 
 use std::time::Duration;
 
@@ -36,11 +37,21 @@ struct Sinks {
 
 impl Sinks {
     fn new(home: &Path, broker: &Broker, sinks: &[(&'static str, &str, &str)]) -> Sinks {
+        Sinks::with(home, broker, sinks, "")
+    }
+
+    /// The same, with further properties of librdkafka.
+    fn with(
+        home: &Path,
+        broker: &Broker,
+        sinks: &[(&'static str, &str, &str)],
+        properties: &str,
+    ) -> Sinks {
         let client = broker.client();
         let group = unique("service");
         let mut text = format!(
             "[kafka]\nbrokers = '{}'\ngroup = '{group}'\n\
-             [kafka.properties]\n'reconnect.backoff.max.ms' = '200'\n",
+             [kafka.properties]\n'reconnect.backoff.max.ms' = '200'\n{properties}",
             broker.address(),
         );
         let mut topics = BTreeMap::new();
@@ -270,6 +281,65 @@ fn every_row_comes_once_and_in_order_over_twenty_kills() {
     assert!(service.stop().success());
 }
 
+fn signal(name: &str, id: u32) {
+    let sent = Command::new("sh")
+        .args(["-c", &format!("kill -{name} {id}")])
+        .status();
+    assert!(sent.expect("there is a shell").success());
+}
+
+#[test]
+fn a_transaction_that_the_broker_ended_is_sent_again() {
+    let Some(broker) = Broker::shared() else {
+        return;
+    };
+    let Some(tools) = broker.tools() else {
+        return;
+    };
+    let home = tempfile::tempdir().expect("a place for the test");
+    let properties = "'transaction.timeout.ms' = '1000'\n";
+    let sinks = Sinks::with(
+        home.path(),
+        broker,
+        &[("live", "upsert", "exactly-once")],
+        properties,
+    );
+    let starting = sinks.launch.spawn();
+    let id = starting.id();
+    let service = starting.ready_for_requests();
+    service.wait_ready();
+    let ids = sinks.transactional_ids();
+    let is_open = || {
+        tools
+            .open_transactions()
+            .iter()
+            .any(|(id, _)| ids.contains(id))
+    };
+    let mut was_open = false;
+    for n in 0..5 {
+        let token = post(&service, n..n + 1);
+        rows(&service, &token);
+        until_sent(&service, "live");
+        let watch = watch(&sinks);
+        post(&service, n + 10..n + 11);
+        drop(until("a message", || watch.poll(SHORTLY)));
+        // As long as it sleeps, time passes for the broker only.
+        signal("STOP", id);
+        was_open |= is_open();
+        until("the broker to end it", || (!is_open()).then_some(()));
+        signal("CONT", id);
+        if was_open {
+            break;
+        }
+    }
+    let token = post(&service, 20..21);
+    let expected = rows(&service, &token);
+    until_sent(&service, "live");
+    check_upserts(&sinks.read("live"), &expected, true);
+    eprintln!("a transaction was open while it slept: {was_open}");
+    assert!(service.stop().success());
+}
+
 #[test]
 fn a_broker_that_is_away_stops_nothing_but_the_sink() {
     let Some(mut broker) = Broker::start() else {
@@ -320,7 +390,7 @@ fn of_two_services_with_one_name_one_gives_way() {
     until_sent(&old, "live");
     // The copy of a data directory, started by mistake.
     let copy = homes[1].path().join("data");
-    let copied = std::process::Command::new("cp")
+    let copied = Command::new("cp")
         .arg("-r")
         .args([&sinks.launch.data_dir(), &copy])
         .status();

@@ -16,7 +16,7 @@ const GROUP_BYTES: usize = 8 << 20;
 const RETRY: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(10)];
 
 /// How long stopping waits for a group that is being sent.
-const LAST_GROUP: Duration = Duration::from_secs(10);
+const LAST_GROUP: Duration = Duration::from_secs(5);
 
 /// What a driver is given.
 pub struct Driving {
