@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use waterclock::Query;
@@ -79,6 +79,12 @@ pub fn poison(config: &Config) -> BTreeMap<String, Poison> {
         .iter()
         .map(|(name, stream)| (name.clone(), policy(stream.poison)))
         .collect()
+}
+
+/// How far partitions may run ahead, by stream.
+pub fn max_drift(config: &Config) -> BTreeMap<String, Duration> {
+    let streams = config.streams.iter();
+    streams.filter_map(|(name, stream)| Some((name.clone(), stream.max_drift?))).collect()
 }
 
 /// Every stream's source, and in words what it is.

@@ -163,6 +163,10 @@ pub struct StreamConfig {
     pub lateness: Option<Duration>,
     /// What to do with a record that cannot be read.
     pub poison: PoisonPolicy,
+    /// How far the event time of a partition may run ahead of the slowest that is not idle; it
+    /// waits then. As far as it will where nothing is said.
+    #[serde(with = "optional_duration_text")]
+    pub max_drift: Option<Duration>,
 }
 
 /// Where a stream's records come from.

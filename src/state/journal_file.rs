@@ -42,6 +42,8 @@ pub struct PartitionEvent {
     pub partition: u32,
     /// What happened.
     pub change: PartitionChange,
+    /// The position it stood at; where it appeared, that of the first record to be read.
+    pub position: u64,
 }
 
 /// What can happen to a partition.

@@ -19,7 +19,7 @@ use crate::dataflow::clock::Times;
 use crate::query::{Catalog, Query};
 use crate::source::{Clock, Source, SourceError};
 use crate::state::{Checkpoint, CheckpointStore, DataDir, Journal, StateError};
-use crate::time::Epoch;
+use crate::time::{Epoch, millis_of};
 use crate::view::{CheckpointInfo, Checkpoints, History, QuerySpec, Views};
 
 /// How the service runs.
@@ -41,6 +41,9 @@ pub struct LiveOptions {
     pub retain: usize,
     /// How much of the past views keep.
     pub history: History,
+    /// How far a partition may run ahead of the slowest of its stream, by stream; as far as it will
+    /// where nothing is said.
+    pub max_drift: BTreeMap<String, Duration>,
     /// What happens to records that cannot be read, by stream; dead-letter where nothing is said.
     pub poison: BTreeMap<String, Poison>,
 }
@@ -174,7 +177,10 @@ impl Live {
         let arrived = Arc::new(AtomicBool::new(false));
         let stale = Arc::new(AtomicBool::new(false));
         let readings = readings(sources, &catalog, &messages, &arrived);
-        let partitions = Partitions::new(readings, &times, options.idle_timeout);
+        let drifts = options.max_drift.iter();
+        let drifts = drifts.filter_map(|(name, d)| Some((catalog.stream(name)?, millis_of(*d))));
+        let drifts = drifts.collect();
+        let partitions = Partitions::new(readings, &times, options.idle_timeout, drifts);
         let taker = Taker::new(
             store.clone(),
             snapshots,

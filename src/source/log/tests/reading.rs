@@ -73,11 +73,7 @@ fn positions_not_there_are_told() {
     let mut source = log.source("s").unwrap();
     assert_eq!(
         source.partitions().unwrap(),
-        [Partition {
-            id: 0,
-            first: 0,
-            end: 3
-        }]
+        [Partition::new(0, 0, 3)]
     );
     assert!(source.read(0, 3, 100, None).unwrap().is_none());
     assert!(matches!(
