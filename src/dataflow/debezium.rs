@@ -51,9 +51,11 @@ pub(super) fn read<T: Event>(bytes: &[u8], beside: &Envelope<'_>) -> Result<(Op,
         Some("d") => row("before", change.before)
             .or_else(|reason| T::tombstone(&beside).ok_or(reason))
             .map(|row| (Op::Delete, row)),
-        Some("t") => Err("the table was truncated, which takes rows away without naming \
+        Some("t") => Err(
+            "the table was truncated, which takes rows away without naming \
              them: take a new snapshot"
-            .to_owned()),
+                .to_owned(),
+        ),
         Some(other) => Err(format!("'{other}' is no operation on a row")),
         None => Err("not a Debezium envelope: it has no 'op'".to_owned()),
     }

@@ -112,7 +112,10 @@ impl RawLines {
             *s == stream && chunk.partition == partition && range.contains(&position)
         });
         let held = &mut held?.1;
-        if !matches!(held.chunk.format, Format::Json | Format::Debezium | Format::Raw) {
+        if !matches!(
+            held.chunk.format,
+            Format::Json | Format::Debezium | Format::Raw
+        ) {
             return None;
         }
         let starts = held.starts.get_or_insert_with(|| index(&held.chunk));

@@ -26,11 +26,7 @@ pub struct Found<'a, T> {
 /// Calls `take` with each record of a chunk that was read in `epoch`. A message whose arrival
 /// nobody noted counts as arrived at the epoch's time: its number is the wall clock's, and a
 /// repetition has the same.
-pub fn for_each_record<T: Event>(
-    chunk: &Chunk,
-    epoch: Epoch,
-    mut take: impl FnMut(Found<'_, T>),
-) {
+pub fn for_each_record<T: Event>(chunk: &Chunk, epoch: Epoch, mut take: impl FnMut(Found<'_, T>)) {
     let read_at = Timestamp(i64::try_from(epoch).unwrap_or(i64::MAX));
     for span in &chunk.spans {
         let Some(bytes) = chunk.bytes.get(span.offset..span.offset + span.len) else {
@@ -38,7 +34,9 @@ pub fn for_each_record<T: Event>(
         };
         match (chunk.positions, &chunk.format) {
             (Positions::Framed, _) => each_message(chunk, bytes, read_at, &mut take),
-            (_, Format::Csv { header }) => each_row(chunk.partition, span, header, bytes, &mut take),
+            (_, Format::Csv { header }) => {
+                each_row(chunk.partition, span, header, bytes, &mut take)
+            }
             _ => each_json(span, chunk.positions, bytes, |position, line| {
                 let beside = Envelope::bare(chunk.partition, position, span.arrival);
                 take(Found {
@@ -188,7 +186,11 @@ fn read_one_row<T: Event>(
 ) -> Result<T, String> {
     let (mut reader, mut row) = (rows_of(value), csv::ByteRecord::new());
     let has_row = reader.read_byte_record(&mut row).unwrap_or(false);
-    if !has_row || reader.read_byte_record(&mut csv::ByteRecord::new()).unwrap_or(true) {
+    if !has_row
+        || reader
+            .read_byte_record(&mut csv::ByteRecord::new())
+            .unwrap_or(true)
+    {
         return Err("a message is one row of CSV".to_owned());
     }
     read_row(&row, &header.iter().collect(), beside)

@@ -162,32 +162,27 @@ where
 {
     let changes = typed_changes::<E>(flow.batches::<E>());
     let names = flow.names();
-    transform(
-        flow,
-        changes,
-        "AsOf versions",
-        move |record, out| {
-            if record.watermark >= record.time {
-                return Err("late".to_owned());
-            }
-            let Change { data, op } = &record.data;
-            let (key, is_deleted) = guard(|| (data.key(), data.is_deleted()))?;
-            let entity = (!op.is_removal() && !is_deleted).then(|| data.clone());
-            let stamp = Stamp::of(record, &names);
-            out.push((
-                key,
-                Side {
-                    stamp,
-                    watermark: record.watermark,
-                    record: None,
-                    entity,
-                    until: None,
-                    raw: None,
-                },
-            ));
-            Ok(())
-        },
-    )
+    transform(flow, changes, "AsOf versions", move |record, out| {
+        if record.watermark >= record.time {
+            return Err("late".to_owned());
+        }
+        let Change { data, op } = &record.data;
+        let (key, is_deleted) = guard(|| (data.key(), data.is_deleted()))?;
+        let entity = (!op.is_removal() && !is_deleted).then(|| data.clone());
+        let stamp = Stamp::of(record, &names);
+        out.push((
+            key,
+            Side {
+                stamp,
+                watermark: record.watermark,
+                record: None,
+                entity,
+                until: None,
+                raw: None,
+            },
+        ));
+        Ok(())
+    })
 }
 
 /// Joined records as batches of a stream again, with the place of the record.

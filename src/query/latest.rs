@@ -88,7 +88,9 @@ fn misfit_notice(names: &[Text], (op, stamp): Misfit) -> Notice {
     };
     let stream = names.iter().position(|name| *name == stamp.stream);
     Notice {
-        stream: stream.and_then(|at| u16::try_from(at).ok()).unwrap_or(u16::MAX),
+        stream: stream
+            .and_then(|at| u16::try_from(at).ok())
+            .unwrap_or(u16::MAX),
         partition: stamp.partition,
         position: stamp.position,
         reason: reason.to_owned(),
@@ -127,7 +129,9 @@ where
         let events = unbatched(events);
         let kept = keyed(events, flow.clocks(), "Latest", boundary, watermark, Latest);
         let names = flow.names();
-        let misfits = kept.emitted.map(move |misfit| misfit_notice(&names, misfit));
+        let misfits = kept
+            .emitted
+            .map(move |misfit| misfit_notice(&names, misfit));
         shared.stream(&late_name, || late.concat(misfits));
         let rows = kept.rows.flat_map_ref(|key, version: &Version<E>| {
             version.value.clone().map(|value| (key.clone(), value))

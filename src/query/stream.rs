@@ -41,7 +41,10 @@ pub(super) fn typed<'s, T: Clone + 'static>(
         |input, output| {
             input.for_each(|cap, batches| {
                 let batches = batches.drain(..).filter_map(|batch| {
-                    batch.downcast().or_else(|batch| batch.downcast().map(additions)).ok()
+                    batch
+                        .downcast()
+                        .or_else(|batch| batch.downcast().map(additions))
+                        .ok()
                 });
                 output.session(&cap).give_iterator(batches);
             });
@@ -70,7 +73,9 @@ pub(super) fn typed_changes<'s, T: Clone + 'static>(
     batches.unary(Pipeline, "Changes", |_, _| {
         |input, output| {
             input.for_each(|cap, batches| {
-                let batches = batches.drain(..).filter_map(|batch| changes(batch).map(Rc::new));
+                let batches = batches
+                    .drain(..)
+                    .filter_map(|batch| changes(batch).map(Rc::new));
                 output.session(&cap).give_iterator(batches);
             });
         }
@@ -83,10 +88,21 @@ fn changes<T: Clone + 'static>(batch: Rc<dyn Any>) -> Option<Vec<Rec<Change<T>>>
         record.with(Change { data, op })
     };
     match batch.downcast::<Vec<Rec<T>>>() {
-        Ok(records) => Some(records.iter().map(|record| change(Op::Put, record)).collect()),
+        Ok(records) => Some(
+            records
+                .iter()
+                .map(|record| change(Op::Put, record))
+                .collect(),
+        ),
         Err(batch) => {
             let changes = batch.downcast::<Changes<T>>().ok()?;
-            Some(changes.0.iter().map(|(op, record)| change(*op, record)).collect())
+            Some(
+                changes
+                    .0
+                    .iter()
+                    .map(|(op, record)| change(*op, record))
+                    .collect(),
+            )
         }
     }
 }

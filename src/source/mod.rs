@@ -8,6 +8,7 @@ use crate::time::Timestamp;
 
 pub mod file;
 pub mod generator;
+pub mod kafka;
 pub mod log;
 mod visits;
 
@@ -73,13 +74,12 @@ pub enum SourceError {
         /// The position after the last record.
         end: u64,
     },
-    /// Records that were not read yet are gone from a topic.
+    /// Records of a topic are gone before they were read.
     #[error(
-        "stream '{stream}': topic '{topic}' partition {partition} begins at offset {first} and \
-         ends before {end}, but {position} is next: {}; set on_lost = \"skip\" in \
-         [streams.{stream}] to go on at {}, or start with --from-scratch",
-        lost(*position, *first, *end),
-        if position < first { first } else { end },
+        "stream '{stream}': topic '{topic}' partition {partition} begins at offset {first}, but \
+         {position} is next: {} records are lost; set on_lost = \"skip\" in [streams.{stream}] to \
+         go on and have them counted, or start with --from-scratch",
+        first - position
     )]
     Lost {
         /// The stream read.
@@ -92,6 +92,24 @@ pub enum SourceError {
         position: u64,
         /// The first offset there.
         first: u64,
+        /// The offset after the last one there.
+        end: u64,
+    },
+    /// What was read of a topic is not in it any more.
+    #[error(
+        "stream '{stream}': topic '{topic}' partition {partition} ends at offset {end}, but \
+         {position} is next: the topic was made anew, or its newest records were lost; start with \
+         --from-scratch to read it from its beginning"
+    )]
+    Recreated {
+        /// The stream read.
+        stream: String,
+        /// The topic read.
+        topic: String,
+        /// The partition read.
+        partition: u32,
+        /// The offset that is next.
+        position: u64,
         /// The offset after the last one there.
         end: u64,
     },
@@ -128,14 +146,6 @@ pub enum SourceError {
         /// What happened to it.
         change: String,
     },
-}
-
-fn lost(position: u64, first: u64, end: u64) -> String {
-    if position < first {
-        format!("{} records are lost", first - position)
-    } else {
-        format!("the {} records read beyond the end are gone", position - end)
-    }
 }
 
 /// Called by a source when there may be something new to read; cheap, from any thread.

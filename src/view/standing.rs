@@ -46,7 +46,10 @@ impl Standings {
             keep_since(&mut standing.trouble, before.trouble.as_ref());
             for (id, partition) in &mut standing.partitions {
                 let before = before.partitions.get(id);
-                keep_since(&mut partition.trouble, before.and_then(|p| p.trouble.as_ref()));
+                keep_since(
+                    &mut partition.trouble,
+                    before.and_then(|p| p.trouble.as_ref()),
+                );
             }
         }
         all.insert(stream.to_owned(), standing);

@@ -48,9 +48,8 @@ impl Cutter {
     ) -> Result<u64, SourceError> {
         let (mut position, mut left) = (position, epoch_bytes);
         // Of a partition that was taken from before, the places go on.
-        let is_of = |task: &&Task| {
-            task.stream == reading.stream && task.chunk.partition == partition
-        };
+        let is_of =
+            |task: &&Task| task.stream == reading.stream && task.chunk.partition == partition;
         let last = tasks.iter().rev().find(is_of);
         let mut place = last.map_or(0, |task| task.place + 1);
         while left > 0 && until.is_none_or(|until| position < until) {

@@ -198,8 +198,12 @@ impl Partitions {
     /// Says to the sources that all epochs of the journal were cut again.
     pub fn resume(&mut self) {
         for Held { reading, .. } in &mut self.readings {
-            let known = self.known.range((reading.stream, 0)..=(reading.stream, u32::MAX));
-            let positions = known.map(|((_, id), known)| (*id, known.position)).collect();
+            let known = self
+                .known
+                .range((reading.stream, 0)..=(reading.stream, u32::MAX));
+            let positions = known
+                .map(|((_, id), known)| (*id, known.position))
+                .collect();
             reading.source.resume(&positions);
         }
     }
@@ -223,7 +227,9 @@ impl Partitions {
         self.readings.iter().map(move |Held { reading, up }| {
             let held = up.as_ref().map(|(why, _)| Arc::from(why.as_str()));
             let problem = held.or_else(|| reading.source.problem());
-            let known = self.known.range((reading.stream, 0)..=(reading.stream, u32::MAX));
+            let known = self
+                .known
+                .range((reading.stream, 0)..=(reading.stream, u32::MAX));
             let partitions = known.map(|((_, id), known)| {
                 let standing = PartitionStanding {
                     end: known.end,
@@ -319,14 +325,20 @@ fn changes(entry: &JournalEntry, catalog: &Catalog) -> Vec<PartitionChange> {
 /// The position after what a plan takes of a partition.
 fn taken(plan: &Plan, stream: u16, partition: u32) -> Option<u64> {
     let is_of = |task: &&Task| task.stream == stream && task.chunk.partition == partition;
-    plan.tasks.iter().rev().find(is_of).map(|task| task.chunk.end)
+    plan.tasks
+        .iter()
+        .rev()
+        .find(is_of)
+        .map(|task| task.chunk.end)
 }
 
 fn appeared_at(plan: &Plan, stream: u16, partition: u32) -> Option<u64> {
-    let is_of = |change: &&PartitionChange| {
-        change.stream == stream && change.partition == partition
-    };
-    plan.changes.iter().find(is_of).map(|change| change.position)
+    let is_of =
+        |change: &&PartitionChange| change.stream == stream && change.partition == partition;
+    plan.changes
+        .iter()
+        .find(is_of)
+        .map(|change| change.position)
 }
 
 /// A plan's line in the journal.
