@@ -23,7 +23,7 @@ pub fn overlay(
             continue;
         };
         if !rest.contains("__") {
-            if is_service_link(rest) || rest.starts_with("TEST_") {
+            if is_service_link(rest) {
                 continue;
             }
             return Err(unknown_variable(
