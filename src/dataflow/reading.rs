@@ -35,7 +35,7 @@ pub fn for_each_record<T: Event>(chunk: &Chunk, epoch: Epoch, mut take: impl FnM
         match (chunk.positions, &chunk.format) {
             (Positions::Framed, _) => each_message(chunk, bytes, read_at, &mut take),
             (_, Format::Csv { header }) => {
-                each_row(chunk.partition, span, header, bytes, &mut take)
+                each_row(chunk.partition, span, header, bytes, &mut take);
             }
             _ => each_json(span, chunk.positions, bytes, |position, line| {
                 let beside = Envelope::bare(chunk.partition, position, span.arrival);

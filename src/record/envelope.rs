@@ -39,9 +39,9 @@ impl<'a> Envelope<'a> {
     pub fn headers(&self) -> impl Iterator<Item = (&'a str, Option<&'a [u8]>)> {
         let mut left = self.headers;
         std::iter::from_fn(move || {
-            let name = take(&mut left)?;
-            let value = take(&mut left);
-            Some((std::str::from_utf8(name.unwrap_or_default()).ok()?, value?))
+            let Part(name) = take(&mut left)?;
+            let Part(value) = take(&mut left)?;
+            Some((std::str::from_utf8(name.unwrap_or_default()).ok()?, value))
         })
     }
 
@@ -105,17 +105,20 @@ fn put(out: &mut Vec<u8>, part: Option<&[u8]>) {
     out.extend_from_slice(part.unwrap_or_default());
 }
 
-/// Takes a part that `put` wrote; the outer `None` at the end or where the bytes are none of ours.
-fn take<'a>(left: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
+/// What `put` wrote.
+struct Part<'a>(Option<&'a [u8]>);
+
+/// Takes a part; `None` at the end, or where the bytes are none of ours.
+fn take<'a>(left: &mut &'a [u8]) -> Option<Part<'a>> {
     let (len, rest) = left.split_first_chunk::<4>()?;
     let len = u32::from_le_bytes(*len);
     *left = rest;
     if len == NULL {
-        return Some(None);
+        return Some(Part(None));
     }
     let (part, rest) = rest.split_at_checked(len as usize)?;
     *left = rest;
-    Some(Some(part))
+    Some(Part(Some(part)))
 }
 
 impl<'a> Message<'a> {
@@ -140,9 +143,9 @@ impl<'a> Message<'a> {
             position: u64::from_le_bytes(*position),
             timestamp: (timestamp != NO_TIME).then_some(Timestamp(timestamp)),
             is_append_time: *flags == 1,
-            key: take(&mut rest)?,
-            headers: take(&mut rest)?.unwrap_or_default(),
-            value: take(&mut rest)?,
+            key: take(&mut rest)?.0,
+            headers: take(&mut rest)?.0.unwrap_or_default(),
+            value: take(&mut rest)?.0,
         };
         *left = rest;
         Some(message)

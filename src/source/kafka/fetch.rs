@@ -119,9 +119,12 @@ impl Fetcher {
             return;
         }
         let ids = ids.iter().map(|id| (id, rdkafka::Offset::Invalid));
-        let done = list(&self.options.topic, ids).and_then(|list| match is_pause {
-            true => self.client.pause(&list),
-            false => self.client.resume(&list),
+        let done = list(&self.options.topic, ids).and_then(|list| {
+            if is_pause {
+                self.client.pause(&list)
+            } else {
+                self.client.resume(&list)
+            }
         });
         if let Err(error) = done {
             tracing::warn!(topic = self.options.topic, %error, "cannot pause or resume");
