@@ -26,21 +26,12 @@ fn click(user: &str, second: u32) -> String {
     format!(r#"{{"user_id":"{user}","click_time":"2022-01-01 10:{minute:02}:{second:02}"}}"#)
 }
 
-/// The stream `clicks` as it is listed.
-fn stream(service: &Service) -> Value {
-    let streams = service.get("/v1/streams").json();
-    let mut streams = streams["streams"].as_array().unwrap().clone().into_iter();
-    streams.find(|stream| stream["name"] == "clicks").unwrap()
-}
-
 /// How many records were read of each partition.
 fn positions(service: &Service) -> Vec<u64> {
-    let stream = stream(service);
-    let partitions = stream["partitions"].as_array().unwrap();
-    partitions
-        .iter()
-        .map(|p| p["position"].as_u64().unwrap())
-        .collect()
+    let stream = service.stream("clicks");
+    let partitions = stream["partitions"].as_array().expect("a list");
+    let position = |p: &Value| p["position"].as_u64().expect("a number");
+    partitions.iter().map(position).collect()
 }
 
 /// The sum of all counts.
@@ -48,8 +39,9 @@ fn total(service: &Service) -> u64 {
     let rows = service
         .get("/v1/queries/clicks_per_user_tumbling?limit=10000")
         .json();
-    let rows = rows["rows"].as_array().unwrap();
-    rows.iter().map(|row| row["value"].as_u64().unwrap()).sum()
+    let rows = rows["rows"].as_array().expect("a list");
+    let count = |row: &Value| row["value"].as_u64().expect("a number");
+    rows.iter().map(count).sum()
 }
 
 #[test]
