@@ -53,7 +53,7 @@ fn clicks_of_a_topic_are_counted() {
     client.create_topic(&topic, 2, &[]);
     let clicks = |n: u32| -> Vec<Record> {
         (0..n)
-            .map(|i| Record::new(click("u", i)).partition((i % 2) as i32))
+            .map(|i| Record::new(click("u", i)).partition((i % 2).cast_signed()))
             .collect()
     };
     client.produce(&topic, &clicks(10));
