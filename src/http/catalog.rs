@@ -127,6 +127,7 @@ pub(super) struct PartitionEntry {
     pub(super) lag: u64,
     pub(super) watermark: Option<Timestamp>,
     pub(super) idle: bool,
+    silent_ms: u64,
     /// Whether it waits for slower partitions.
     pub(super) ahead: bool,
     pub(super) problem: Option<ProblemEntry>,
@@ -185,6 +186,7 @@ fn stream_entry(state: &State, name: &str, labels: Option<&Labels>) -> StreamEnt
             lag: end - label.position,
             watermark: label.watermark,
             idle: label.idle,
+            silent_ms: standing.silent_ms,
             ahead: standing.is_ahead,
             problem: standing.trouble.map(ProblemEntry::from),
         }

@@ -28,6 +28,8 @@ pub struct Standing {
 pub struct PartitionStanding {
     /// The position after the last record there now.
     pub end: u64,
+    /// For how long nothing came while it was being read, in ms.
+    pub silent_ms: u64,
     /// Whether it waits for the slower partitions of its stream (`max_drift`).
     pub is_ahead: bool,
     /// What keeps it from being read.

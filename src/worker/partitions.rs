@@ -233,6 +233,7 @@ impl Partitions {
             let partitions = known.map(|((_, id), known)| {
                 let standing = PartitionStanding {
                     end: known.end,
+                    silent_ms: u64::try_from(known.quiet.as_millis()).unwrap_or(u64::MAX),
                     is_ahead: known.is_ahead,
                     trouble: known.problem.as_ref().map(trouble),
                 };
