@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use kafka::{Broker, Client, unique};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::Message;
+use rdkafka::message::Message as _;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value;
@@ -83,8 +83,10 @@ fn timed(run: impl FnOnce()) -> Duration {
 fn report(what: &str, times: &mut [Duration], count: u64, size: u64, to: Option<f64>) -> f64 {
     times.sort();
     let seconds = times[times.len() / 2].as_secs_f64();
-    let rate = count as f64 / seconds;
-    let megabytes = rate * size as f64 / 1e6;
+    #[allow(clippy::cast_precision_loss, reason = "rates are rounded")]
+    let (count, size) = (count as f64, size as f64);
+    let rate = count / seconds;
+    let megabytes = rate * size / 1e6;
     let ratio = to.map_or(String::new(), |to| {
         format!(", {:.2} of the bare one", rate / to)
     });
@@ -104,8 +106,9 @@ fn fill(client: &Client, topic: &str, count: u64, size: u64) {
             r#"{{"user_id":"u{user}","click_time":{},"page":""#,
             second * 1000
         );
-        let fill = (size as usize).saturating_sub(head.len() + 2);
-        let value = format!("{head}{}\"}}", "x".repeat(fill));
+        let size = usize::try_from(size).expect("a record fits into memory");
+        let fill = "x".repeat(size.saturating_sub(head.len() + 2));
+        let value = format!("{head}{fill}\"}}");
         let partition = i32::try_from(i % PARTITIONS as u64).expect("few partitions");
         let record = || {
             BaseRecord::<(), String>::to(topic)

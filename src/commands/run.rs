@@ -143,9 +143,12 @@ fn identity(config: &Config, catalog: &Catalog) -> String {
         .boundaries
         .iter()
         .map(|(name, shape)| (name, &shape.fingerprint));
+    let formats = config.streams.iter();
+    let formats = formats.map(|(name, stream)| (name, stream.format, &stream.columns));
     let said = format!(
-        "{:?} {:?} {:?} {:?}",
+        "{:?} {:?} {:?} {:?} {:?}",
         config.time.max_ahead,
+        formats.collect::<Vec<_>>(),
         streams.collect::<Vec<_>>(),
         queries.collect::<Vec<_>>(),
         state.collect::<Vec<_>>(),
