@@ -167,6 +167,10 @@ pub fn show_status(service: &ServiceUrl, out: &mut dyn Write) -> Result<(), Clie
         )?;
     }
     writeln!(out)?;
+    write_streams(&streams, out)
+}
+
+fn write_streams(streams: &[Value], out: &mut dyn Write) -> Result<(), ClientError> {
     let headings = [
         "STREAM",
         "SOURCE",
@@ -177,7 +181,7 @@ pub fn show_status(service: &ServiceUrl, out: &mut dyn Write) -> Result<(), Clie
         "IDLE",
     ];
     let mut grid = Grid::new(&headings);
-    for stream in &streams {
+    for stream in streams {
         for partition in partitions(stream) {
             grid.row(vec![
                 plain(&stream["name"]),
@@ -195,7 +199,20 @@ pub fn show_status(service: &ServiceUrl, out: &mut dyn Write) -> Result<(), Clie
             ]);
         }
     }
-    Ok(grid.write(out)?)
+    grid.write(out)?;
+    for stream in streams {
+        let all =
+            std::iter::once(stream).chain(stream["partitions"].as_array().into_iter().flatten());
+        for problem in all.filter_map(|of| of["problem"]["reason"].as_str()) {
+            writeln!(
+                out,
+                "{} cannot be read: {}",
+                plain(&stream["name"]),
+                harmless(problem)
+            )?;
+        }
+    }
+    Ok(())
 }
 
 /// A stream's partitions; a stream that has none yet has one empty line.
@@ -235,7 +252,7 @@ pub fn show_checkpoint_now(service: &ServiceUrl, out: &mut dyn Write) -> Result<
 }
 
 /// The list that stands under its name in an answer.
-fn list(mut answer: Value, name: &str) -> Result<Vec<Value>, ClientError> {
+pub(super) fn list(mut answer: Value, name: &str) -> Result<Vec<Value>, ClientError> {
     match answer.get_mut(name).map(Value::take) {
         Some(Value::Array(items)) => Ok(items),
         _ => Err(foreign(

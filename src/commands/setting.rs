@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use waterclock::Query;
-use waterclock::config::{Config, FileFormat, PoisonPolicy, StreamSource};
+use waterclock::config::{Config, OnLost, PoisonPolicy, RecordFormat, StreamConfig, StreamSource};
 use waterclock::query::{BuildError, Catalog, Overrides};
+use waterclock::record::Format;
 use waterclock::source::file::{self, FileOptions, FileSource};
+use waterclock::source::kafka::{self, KafkaOptions, KafkaSource, Start};
 use waterclock::source::log::{EmbeddedLog, LogOptions, StreamDef};
 use waterclock::source::{Clock, Source};
 use waterclock::state::DataDir;
@@ -81,6 +83,14 @@ pub fn poison(config: &Config) -> BTreeMap<String, Poison> {
         .collect()
 }
 
+/// How far partitions may run ahead, by stream.
+pub fn max_drift(config: &Config) -> BTreeMap<String, Duration> {
+    let streams = config.streams.iter();
+    streams
+        .filter_map(|(name, stream)| Some((name.clone(), stream.max_drift?)))
+        .collect()
+}
+
 /// Every stream's source, and in words what it is.
 pub struct Sources {
     pub log: Arc<EmbeddedLog>,
@@ -88,7 +98,51 @@ pub struct Sources {
     pub said: BTreeMap<String, String>,
 }
 
-/// Opens the log and the files that the configuration names.
+/// How a stream is read from Kafka.
+fn kafka_options(
+    config: &Config,
+    stream: &str,
+    configured: &StreamConfig,
+) -> anyhow::Result<KafkaOptions> {
+    let format = match configured.format {
+        None | Some(RecordFormat::Json | RecordFormat::Ndjson) => Format::Json,
+        Some(RecordFormat::Csv) => Format::Csv {
+            header: configured.columns.clone().into(),
+        },
+        Some(RecordFormat::Raw) => Format::Raw,
+        Some(RecordFormat::Debezium) => Format::Debezium,
+    };
+    let start = match configured.start.as_str() {
+        "" => Start::default(),
+        text => text
+            .parse()
+            .map_err(|why| anyhow!("[streams.{stream}] start: {why}"))?,
+    };
+    let properties = config.kafka.client_properties()?;
+    if let Some(why) = properties
+        .keys()
+        .find_map(|name| kafka::refuse_property(name))
+    {
+        bail!("[kafka.properties]: {why}");
+    }
+    let topic = match configured.topic.as_str() {
+        "" => stream,
+        topic => topic,
+    };
+    Ok(KafkaOptions {
+        stream: stream.to_owned(),
+        topic: topic.to_owned(),
+        format,
+        start,
+        skip_lost: configured.on_lost == OnLost::Skip,
+        group: config.kafka.group.clone(),
+        properties,
+        buffer_bytes: config.kafka.buffer_bytes,
+        discover_every: config.kafka.discover_every,
+    })
+}
+
+/// Opens the log, and the files and topics that the configuration names.
 pub fn sources(
     config: &Config,
     catalog: &Catalog,
@@ -115,8 +169,8 @@ pub fn sources(
             }
             StreamSource::File => {
                 let format = configured.format.map(|format| match format {
-                    FileFormat::Ndjson => file::FileFormat::Ndjson,
-                    FileFormat::Csv => file::FileFormat::Csv,
+                    RecordFormat::Csv => file::FileFormat::Csv,
+                    _ => file::FileFormat::Ndjson,
                 });
                 let options = FileOptions {
                     format,
@@ -130,6 +184,13 @@ pub fn sources(
                     .iter()
                     .map(|path| path.display().to_string());
                 let words = format!("file {}", paths.collect::<Vec<_>>().join(", "));
+                elsewhere.insert(stream.name.clone(), words.clone());
+                said.insert(stream.name.clone(), words);
+            }
+            StreamSource::Kafka => {
+                let options = kafka_options(config, &stream.name, &configured)?;
+                let words = format!("kafka topic '{}'", options.topic);
+                sources.push(Box::new(KafkaSource::open(options)?));
                 elsewhere.insert(stream.name.clone(), words.clone());
                 said.insert(stream.name.clone(), words);
             }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::load::ConfigError;
-use super::settings::{Config, HttpConfig, StreamConfig, StreamSource};
+use super::settings::{Config, HttpConfig};
 use crate::time::{days, millis, seconds};
 
 /// Shorter tokens can be guessed.
@@ -15,11 +15,7 @@ impl Config {
         self.validate_service()?;
         self.validate_http()?;
         self.validate_bounds()?;
-        for (name, stream) in &self.streams {
-            validate_stream_name(name)?;
-            validate_stream(name, stream)?;
-        }
-        Ok(())
+        self.validate_streams()
     }
 
     fn validate_service(&self) -> Result<(), ConfigError> {
@@ -129,51 +125,19 @@ fn usable_token(text: &str, key: &str) -> Result<String, ConfigError> {
     })
 }
 
-/// A stream's name becomes a directory and a part of URLs.
-fn validate_stream_name(name: &str) -> Result<(), ConfigError> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    if (1..=64).contains(&name.len()) && name.chars().all(allowed) {
-        return Ok(());
-    }
-    let key = format!("streams.{name}");
-    invalid(
-        &key,
-        "is no stream name: use 1 to 64 letters, digits, '_' or '-'",
-    )
-}
-
-fn validate_stream(name: &str, stream: &StreamConfig) -> Result<(), ConfigError> {
-    let key = |key: &str| format!("streams.{name}.{key}");
-    if let Some(lateness) = stream.lateness {
-        lasts(&key("lateness"), lateness, millis(0), days(3650))?;
-    }
-    match stream.source {
-        StreamSource::File if stream.paths.is_empty() => invalid(
-            &key("paths"),
-            "is missing: a stream read from files needs at least one",
-        ),
-        StreamSource::Log if !stream.paths.is_empty() => {
-            invalid(&key("paths"), "is for files only: add source = \"file\"")
-        }
-        StreamSource::Log if stream.format.is_some() => invalid(
-            &key("format"),
-            "is for files only: what is posted is always JSON",
-        ),
-        StreamSource::Log if stream.tail => {
-            invalid(&key("tail"), "is for files only: a log is always followed")
-        }
-        _ => Ok(()),
-    }
-}
-
-fn within(key: &str, value: u64, least: u64, most: u64) -> Result<(), ConfigError> {
+pub(super) fn within(key: &str, value: u64, least: u64, most: u64) -> Result<(), ConfigError> {
     if (least..=most).contains(&value) {
         return Ok(());
     }
     invalid(key, &format!("is {value}, but must be {least} to {most}"))
 }
 
-fn lasts(key: &str, value: Duration, least: Duration, most: Duration) -> Result<(), ConfigError> {
+pub(super) fn lasts(
+    key: &str,
+    value: Duration,
+    least: Duration,
+    most: Duration,
+) -> Result<(), ConfigError> {
     if (least..=most).contains(&value) {
         return Ok(());
     }
@@ -183,7 +147,7 @@ fn lasts(key: &str, value: Duration, least: Duration, most: Duration) -> Result<
     )
 }
 
-fn invalid(key: &str, reason: &str) -> Result<(), ConfigError> {
+pub(super) fn invalid(key: &str, reason: &str) -> Result<(), ConfigError> {
     Err(ConfigError::Invalid {
         key: key.to_owned(),
         reason: reason.to_owned(),
@@ -268,6 +232,17 @@ mod tests {
             ("[streams.a]\npaths = ['x']", "streams.a.paths"),
             ("[streams.a]\ntail = true", "streams.a.tail"),
             ("[streams.'../a']\ntail = true", "streams.../a"),
+            ("[streams.a]\ntopic = 'x'", "streams.a.topic"),
+            ("[streams.a]\nsource = 'kafka'", "kafka.brokers"),
+            ("[streams.a]\nformat = 'debezium'", "streams.a.format"),
+            (
+                "[streams.a]\nsource = 'file'\npaths = ['x']\nformat = 'raw'",
+                "streams.a.format",
+            ),
+            (
+                "[kafka.properties]\n'sasl.password' = 'x'",
+                "kafka.properties",
+            ),
         ] {
             let message = refusal(text);
             assert!(message.contains(&format!("'{key}'")), "{message}");

@@ -4,7 +4,7 @@
 use toml::{Table, Value};
 
 use super::load::ConfigError;
-use super::settings::{Config, DemoConfig, FileFormat, StreamConfig};
+use super::settings::{Config, DemoConfig, RecordFormat, StreamConfig};
 use crate::time::seconds;
 
 /// Every variable that configures the service starts like this.
@@ -136,8 +136,9 @@ fn samples() -> Table {
 
 fn stream_samples() -> Table {
     let stream = StreamConfig {
-        format: Some(FileFormat::Ndjson),
+        format: Some(RecordFormat::Ndjson),
         lateness: Some(seconds(5)),
+        max_drift: Some(seconds(60)),
         ..StreamConfig::default()
     };
     Table::try_from(stream).expect("the settings are plain values")
@@ -162,6 +163,19 @@ fn typed(text: &str, sample: &Value) -> Result<Value, &'static str> {
                 .map(|part| Value::String(part.to_owned()))
                 .collect(),
         )),
+        Value::Table(_) => {
+            let entry = |part: &str| {
+                let (name, value) = part.split_once('=')?;
+                Some((
+                    name.trim().to_owned(),
+                    Value::String(value.trim().to_owned()),
+                ))
+            };
+            let entries: Option<Table> = text.split(',').map(entry).collect();
+            entries
+                .map(Value::Table)
+                .ok_or("name=value pairs, separated by commas")
+        }
         _ => Ok(Value::String(text.to_owned())),
     }
 }

@@ -7,9 +7,11 @@ mod check;
 mod keys;
 mod load;
 mod settings;
+mod streams;
 
 pub use load::ConfigError;
 pub use settings::{
-    Codec, Config, DemoConfig, EpochConfig, FileFormat, HistoryConfig, HttpConfig, LogConfig,
-    PoisonPolicy, ServiceConfig, SnapshotConfig, StreamConfig, StreamSource, TimeConfig,
+    Codec, Config, DemoConfig, EpochConfig, HistoryConfig, HttpConfig, KafkaConfig, LogConfig,
+    OnLost, PoisonPolicy, RecordFormat, ServiceConfig, SnapshotConfig, StreamConfig, StreamSource,
+    TimeConfig,
 };

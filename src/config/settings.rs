@@ -31,6 +31,8 @@ pub struct Config {
     /// The generator of visits; `None` turns it off, and so does a file without `[demo]`.
     #[serde(default = "no_demo")]
     pub demo: Option<DemoConfig>,
+    /// The Kafka cluster that streams are read from.
+    pub kafka: KafkaConfig,
     /// Settings of single streams; a stream not named here is an embedded log.
     pub streams: BTreeMap<String, StreamConfig>,
 }
@@ -136,6 +138,25 @@ pub struct HistoryConfig {
     pub span: Duration,
 }
 
+/// `[kafka]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KafkaConfig {
+    /// The brokers to begin with: `host:port`, several separated by commas.
+    pub brokers: String,
+    /// The consumer group under which positions are shown to others.
+    pub group: String,
+    /// Bytes of a topic's messages that may be fetched and not read yet.
+    pub buffer_bytes: usize,
+    /// Time between two looks for new partitions.
+    #[serde(with = "duration_text")]
+    pub discover_every: Duration,
+    /// Properties of librdkafka, by their own names.
+    pub properties: BTreeMap<String, String>,
+    /// File with further properties, `name=value` a line: for secrets. Empty for none.
+    pub properties_file: PathBuf,
+}
+
 /// `[demo]`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -154,8 +175,17 @@ pub struct StreamConfig {
     pub source: StreamSource,
     /// Files to read, one partition each, numbered in this order.
     pub paths: Vec<PathBuf>,
-    /// What is in the files; by their ending (`.csv` or not) when absent.
-    pub format: Option<FileFormat>,
+    /// The Kafka topic; the stream's name when empty.
+    pub topic: String,
+    /// Where a topic that was never read begins: `earliest`, `latest`, `group`, a time, or an
+    /// offset per partition such as `0:120,1:95`.
+    pub start: String,
+    /// What to do where records are gone from a topic before they were read.
+    pub on_lost: OnLost,
+    /// What a record is; of files by their ending (`.csv` or not), JSON otherwise, when absent.
+    pub format: Option<RecordFormat>,
+    /// The fields of a CSV message, in order: a topic has no header.
+    pub columns: Vec<String>,
     /// Whether to wait for what is appended to the files later.
     pub tail: bool,
     /// Overrides the record type's lateness bound.
@@ -163,6 +193,10 @@ pub struct StreamConfig {
     pub lateness: Option<Duration>,
     /// What to do with a record that cannot be read.
     pub poison: PoisonPolicy,
+    /// How far the event time of a partition may run ahead of the slowest that is not idle; it
+    /// waits then. As far as it will where nothing is said.
+    #[serde(with = "optional_duration_text")]
+    pub max_drift: Option<Duration>,
 }
 
 /// Where a stream's records come from.
@@ -174,16 +208,35 @@ pub enum StreamSource {
     Log,
     /// Files.
     File,
+    /// A Kafka topic.
+    Kafka,
 }
 
-/// What a file's bytes are.
+/// What the bytes of a record are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum FileFormat {
-    /// One JSON object a line.
+pub enum RecordFormat {
+    /// One JSON object a line of a file.
     Ndjson,
-    /// Comma-separated values under a header.
+    /// Comma-separated values: under a header in files, one row a message in topics.
     Csv,
+    /// One JSON object a message.
+    Json,
+    /// Anything, taken as it is by a field `value`.
+    Raw,
+    /// A change of a database's row, in Debezium's JSON envelope.
+    Debezium,
+}
+
+/// What to do where records are gone before they were read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnLost {
+    /// Stop reading the partition and say how many are lost.
+    #[default]
+    Stop,
+    /// Count them among the rejected records and go on.
+    Skip,
 }
 
 /// What to do with a record that cannot be read.
@@ -233,6 +286,7 @@ impl Default for Config {
             snapshot: SnapshotConfig::default(),
             log: LogConfig::default(),
             history: HistoryConfig::default(),
+            kafka: KafkaConfig::default(),
             demo: Some(DemoConfig::default()),
             streams: BTreeMap::new(),
         }
@@ -310,6 +364,19 @@ impl Default for HistoryConfig {
             epochs: 2400,
             bytes: 64 << 20,
             span: minutes(10),
+        }
+    }
+}
+
+impl Default for KafkaConfig {
+    fn default() -> KafkaConfig {
+        KafkaConfig {
+            brokers: String::new(),
+            group: "waterclock".to_owned(),
+            buffer_bytes: 32 << 20,
+            discover_every: seconds(10),
+            properties: BTreeMap::new(),
+            properties_file: PathBuf::new(),
         }
     }
 }

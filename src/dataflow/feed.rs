@@ -34,6 +34,8 @@ pub struct PartitionChange {
     pub partition: u32,
     /// What it did.
     pub change: Change,
+    /// The position it stands at; where it appeared, that of the first record to be read.
+    pub position: u64,
 }
 
 /// A chunk of one stream, and which of the epoch's chunks of its partition it is.

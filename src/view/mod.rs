@@ -16,6 +16,7 @@ mod result;
 mod set;
 mod shard;
 mod spec;
+mod standing;
 
 pub use labels::{Labels, PartitionLabel, StreamLabel};
 pub use page::{Page, RowPosition};
@@ -27,3 +28,4 @@ pub use range::KeyRange;
 pub use result::View;
 pub use set::Views;
 pub use spec::{History, QuerySpec, ReadError};
+pub use standing::{PartitionStanding, Standing, Standings, Trouble};

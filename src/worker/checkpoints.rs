@@ -125,6 +125,11 @@ impl Taker {
         self.taking.is_some()
     }
 
+    /// How far the streams were read as of the newest checkpoint that this process knows of.
+    pub fn newest(&self) -> Option<&Times> {
+        self.retained.back().map(|(_, times)| times)
+    }
+
     /// Whether this epoch's times are what a checkpoint waits for.
     pub fn awaits(&self, epoch: Epoch) -> bool {
         self.taking

@@ -17,7 +17,7 @@ use crate::dataflow::clock::{Times, visible};
 use crate::dataflow::feed::{Mark, Plan};
 use crate::query::Catalog;
 use crate::source::Clock;
-use crate::state::{DataDir, Journal, StateError, Unsynced};
+use crate::state::{DataDir, Journal, JournalEntry, StateError, Unsynced};
 use crate::time::Epoch;
 use crate::view::{CheckpointInfo, Labels, PartitionLabel, StreamLabel, Views};
 
@@ -192,8 +192,12 @@ impl Coordinator {
                 epoch: entry.epoch,
                 ..Plan::default()
             };
-            self.partitions
-                .again(&entry, &self.catalog, &mut self.cutter, &mut plan)?;
+            while !self.again(&entry, &mut plan)? && !self.progress.stopping {
+                // A source that waits for its broker says when there is more; it may also never.
+                if let Ok(message) = inbox.recv_timeout(RETRY) {
+                    self.hear(message)?;
+                }
+            }
             while self.is_full() {
                 if let Ok(message) = inbox.recv() {
                     self.hear(message)?;
@@ -205,9 +209,27 @@ impl Coordinator {
             self.taker.fed(!plan.tasks.is_empty());
             self.feed(plan)?;
         }
+        self.partitions.resume();
         self.progress.ready_at = Some(self.progress.last);
         self.show_ready();
         Ok(())
+    }
+
+    /// Cuts a journalled epoch again; says whether it is whole.
+    fn again(&mut self, entry: &JournalEntry, plan: &mut Plan) -> Result<bool, LiveError> {
+        let (catalog, cutter) = (&self.catalog, &mut self.cutter);
+        let is_whole = self.partitions.again(entry, catalog, cutter, plan)?;
+        if !is_whole {
+            self.tell_standings();
+        }
+        Ok(is_whole)
+    }
+
+    /// Lets readers know how the streams are doing.
+    fn tell_standings(&self) {
+        for (stream, standing) in self.partitions.standings((self.clock)()) {
+            self.views.standings.set(stream, standing);
+        }
     }
 
     /// One look at everything.
@@ -250,6 +272,7 @@ impl Coordinator {
                     self.taker
                         .publish(times.clone(), &origins, &self.catalog, now);
                 }
+                self.partitions.hear(&times);
                 self.progress.times.insert(epoch, times);
             }
             Message::Said(Said::Closed(frontier)) => {
@@ -272,6 +295,11 @@ impl Coordinator {
             Message::Take(reply) => self.taker.ask(reply),
             Message::Heard(epoch, result) => {
                 let needed = self.taker.heard(epoch, &result);
+                if result.is_ok()
+                    && let Some(times) = self.taker.newest()
+                {
+                    self.partitions.checkpointed(times);
+                }
                 if result.is_ok()
                     && let Err(error) = self.let_go(needed)
                 {
@@ -324,6 +352,7 @@ impl Coordinator {
             .saturating_sub(self.progress.bytes());
         let mut plan = Plan::default();
         self.partitions.next(now, room, &mut self.cutter, &mut plan);
+        self.tell_standings();
         if self.taker.wants(now) {
             plan.mark = Mark::Checkpoint;
         }

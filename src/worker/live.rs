@@ -19,7 +19,7 @@ use crate::dataflow::clock::Times;
 use crate::query::{Catalog, Query};
 use crate::source::{Clock, Source, SourceError};
 use crate::state::{Checkpoint, CheckpointStore, DataDir, Journal, StateError};
-use crate::time::Epoch;
+use crate::time::{Epoch, millis_of};
 use crate::view::{CheckpointInfo, Checkpoints, History, QuerySpec, Views};
 
 /// How the service runs.
@@ -41,6 +41,9 @@ pub struct LiveOptions {
     pub retain: usize,
     /// How much of the past views keep.
     pub history: History,
+    /// How far a partition may run ahead of the slowest of its stream, by stream; as far as it will
+    /// where nothing is said.
+    pub max_drift: BTreeMap<String, Duration>,
     /// What happens to records that cannot be read, by stream; dead-letter where nothing is said.
     pub poison: BTreeMap<String, Poison>,
 }
@@ -174,7 +177,8 @@ impl Live {
         let arrived = Arc::new(AtomicBool::new(false));
         let stale = Arc::new(AtomicBool::new(false));
         let readings = readings(sources, &catalog, &messages, &arrived);
-        let partitions = Partitions::new(readings, &times, options.idle_timeout);
+        let (idle, drifts) = (options.idle_timeout, drifts(&options, &catalog));
+        let partitions = Partitions::new(readings, &times, idle, drifts);
         let taker = Taker::new(
             store.clone(),
             snapshots,
@@ -200,10 +204,8 @@ impl Live {
             cutter: Cutter::new(SPLIT_BYTES),
             progress: Progress::new(restored.unwrap_or(0), now),
         };
-        let run = move || coordinator.run(&inbox, restored, data, on_failure);
-        let thread = std::thread::Builder::new()
-            .name("coordinator".to_owned())
-            .spawn(run);
+        let thread = std::thread::Builder::new().name("coordinator".to_owned());
+        let thread = thread.spawn(move || coordinator.run(&inbox, restored, data, on_failure));
         let thread = Mutex::new(Some(thread.map_err(LiveError::Thread)?));
         Ok(Live {
             views,
@@ -264,6 +266,14 @@ fn readings(
         Some(Reading { source, stream })
     };
     sources.into_iter().filter_map(reading).collect()
+}
+
+/// How far partitions may run ahead, in ms, by stream of the catalog.
+fn drifts(options: &LiveOptions, catalog: &Catalog) -> BTreeMap<u16, i64> {
+    let drifts = options.max_drift.iter();
+    drifts
+        .filter_map(|(name, drift)| Some((catalog.stream(name)?, millis_of(*drift))))
+        .collect()
 }
 
 type Rows = BTreeMap<String, Vec<arrow_array::RecordBatch>>;

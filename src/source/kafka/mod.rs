@@ -1,0 +1,248 @@
+//! Kafka topics as sources: each partition of a topic is one of the stream, its offsets are the
+//! positions.
+//!
+//! A topic has one consumer. Two threads serve it: one takes messages and lays them out for the
+//! workers, one finds partitions and puts them to their offsets. The consumer takes part in no
+//! group protocol: positions live in checkpoints, and are committed to the group only so that
+//! others can see them.
+
+mod buffer;
+mod client;
+mod fetch;
+mod options;
+mod state;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use buffer::Taken;
+pub use client::refuse_property;
+use fetch::Fetcher;
+pub use options::{KafkaOptions, Start};
+use state::{Reading, Shared, Stage, now};
+use watch::Watcher;
+
+use super::{Partition, Source, SourceError, Wake};
+use crate::record::{Chunk, Positions, Span};
+
+/// Why a topic cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum KafkaError {
+    /// A property is none of librdkafka's, or has an impossible value.
+    #[error("stream '{stream}': Kafka cannot be set up so: {cause}; see [kafka.properties]")]
+    Properties {
+        /// The stream.
+        stream: String,
+        /// What librdkafka said.
+        cause: rdkafka::error::KafkaError,
+    },
+    /// A thread cannot be started.
+    #[error("stream '{stream}': cannot start a thread: {cause}")]
+    Thread {
+        /// The stream.
+        stream: String,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+}
+
+/// A Kafka topic. It connects in the background: a broker that is down is waited for.
+pub struct KafkaSource {
+    options: Arc<KafkaOptions>,
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl KafkaSource {
+    /// Begins to look for the topic. Nothing is read before it is asked for.
+    pub fn open(options: KafkaOptions) -> Result<KafkaSource, KafkaError> {
+        let stream = options.stream.clone();
+        let client = client::consumer(&options).map_err(|cause| KafkaError::Properties {
+            stream: stream.clone(),
+            cause,
+        })?;
+        let (client, options) = (Arc::new(client), Arc::new(options));
+        let shared = Arc::new(Shared::default());
+        let mut source = KafkaSource {
+            options: Arc::clone(&options),
+            shared: Arc::clone(&shared),
+            threads: Vec::new(),
+        };
+        let ours = || {
+            (
+                Arc::clone(&client),
+                Arc::clone(&options),
+                Arc::clone(&shared),
+            )
+        };
+        let (c, o, s) = ours();
+        let fetcher = Fetcher::new(c, o, s);
+        let (c, o, s) = ours();
+        let watcher = Watcher::new(c, o, s);
+        for spawned in [
+            spawn("kafka-fetch", move || fetcher.run()),
+            spawn("kafka-watch", move || watcher.run()),
+        ] {
+            let stream = stream.clone();
+            let failed = |cause| KafkaError::Thread { stream, cause };
+            source.threads.push(spawned.map_err(failed)?);
+        }
+        Ok(source)
+    }
+
+    fn waiting(&self, partition: u32, position: u64) -> SourceError {
+        SourceError::Waiting {
+            stream: self.options.stream.clone(),
+            partition,
+            position,
+        }
+    }
+
+    /// Why the partition cannot be read on, if it cannot.
+    fn refusal(&self, partition: u32, reading: &Reading) -> Option<SourceError> {
+        let (stream, topic) = (self.options.stream.clone(), self.options.topic.clone());
+        let position = reading.buffer.next();
+        match reading.stage {
+            Stage::Lost { first, end } => Some(SourceError::Lost {
+                stream,
+                topic,
+                partition,
+                position,
+                first,
+                end,
+            }),
+            Stage::Recreated { end, .. } => Some(SourceError::Recreated {
+                stream,
+                topic,
+                partition,
+                position,
+                end,
+            }),
+            Stage::Unasked | Stage::Asked | Stage::Assigned => None,
+        }
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run)
+}
+
+impl Drop for KafkaSource {
+    fn drop(&mut self) {
+        self.shared.lock().is_closed = true;
+        self.shared.notify();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!(
+                    topic = self.options.topic,
+                    "a thread of its reader panicked"
+                );
+            }
+        }
+    }
+}
+
+impl Source for KafkaSource {
+    fn stream(&self) -> &str {
+        &self.options.stream
+    }
+
+    fn partitions(&mut self) -> Result<Vec<Partition>, SourceError> {
+        let state = self.shared.lock();
+        let is_reached = state.trouble.first().is_none();
+        let known = state.partitions.iter().filter_map(|(id, reading)| {
+            let first = match reading.stage {
+                Stage::Unasked => reading.first?,
+                _ => reading.first.unwrap_or_default(),
+            };
+            let is_silent = reading.is_at_end && reading.buffer.is_empty();
+            Some(Partition {
+                is_live: is_reached && is_silent && reading.trouble.is_none(),
+                problem: reading.trouble.clone(),
+                ..Partition::new(*id, first, reading.end.max(reading.buffer.next()))
+            })
+        });
+        Ok(known.collect())
+    }
+
+    fn read(
+        &mut self,
+        partition: u32,
+        position: u64,
+        max_bytes: usize,
+        until: Option<u64>,
+    ) -> Result<Option<Chunk>, SourceError> {
+        let mut state = self.shared.lock();
+        let reading = state
+            .partitions
+            .entry(partition)
+            .or_insert_with(|| Reading::new(now()));
+        let before = reading.buffer.bytes();
+        let taken = match reading.stage {
+            Stage::Unasked => Taken::Elsewhere,
+            _ => reading.buffer.read(position, max_bytes, until),
+        };
+        if taken == Taken::Elsewhere {
+            reading.ask(position, now());
+        }
+        let refusal = (taken == Taken::Nothing)
+            .then(|| self.refusal(partition, reading))
+            .flatten();
+        let is_less = reading.buffer.bytes() < before;
+        state.count();
+        drop(state);
+        if is_less || taken == Taken::Elsewhere {
+            self.shared.notify();
+        }
+        if let Some(refusal) = refusal {
+            return Err(refusal);
+        }
+        match taken {
+            Taken::Frames { end, bytes, lost } => Ok(Some(Chunk {
+                partition,
+                start: position,
+                end,
+                format: self.options.format.clone(),
+                positions: Positions::Framed,
+                spans: vec![Span {
+                    first: position,
+                    offset: 0,
+                    len: bytes.len(),
+                    arrival: None,
+                }],
+                bytes,
+                lost,
+            })),
+            Taken::Nothing | Taken::Elsewhere if until.is_some() => {
+                Err(self.waiting(partition, position))
+            }
+            Taken::Nothing | Taken::Elsewhere => Ok(None),
+        }
+    }
+
+    fn origin(&self, _partition: u32) -> String {
+        format!("kafka {}", self.options.topic)
+    }
+
+    fn on_arrival(&mut self, wake: Wake) {
+        self.shared.lock().wake = Some(wake);
+    }
+
+    fn resume(&mut self, positions: &BTreeMap<u32, u64>) {
+        self.shared.lock().is_new = Some(positions.is_empty());
+        self.shared.notify();
+    }
+
+    fn problem(&self) -> Option<Arc<str>> {
+        self.shared.lock().trouble.first()
+    }
+
+    fn checkpointed(&mut self, partition: u32, position: u64) {
+        let mut state = self.shared.lock();
+        if state.partitions.contains_key(&partition) {
+            state.commits.insert(partition, position);
+        }
+    }
+}

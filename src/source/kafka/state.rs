@@ -1,0 +1,157 @@
+//! What the threads of one topic's reader share.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::buffer::Buffer;
+use crate::source::Wake;
+
+/// Shared by the reader's threads and the source.
+#[derive(Default)]
+pub struct Shared {
+    state: Mutex<State>,
+    /// Notified when there is something to do for a thread.
+    changed: Condvar,
+}
+
+/// Everything known of a topic.
+#[derive(Default)]
+pub struct State {
+    pub partitions: BTreeMap<u32, Reading>,
+    /// Whether it is the first time that the stream is read; `None` until that is known.
+    pub is_new: Option<bool>,
+    /// What keeps the whole topic from being read.
+    pub trouble: Trouble,
+    pub wake: Option<Wake>,
+    /// Bytes fetched and not read yet, of all partitions.
+    pub bytes: usize,
+    /// Positions to be committed to the group.
+    pub commits: BTreeMap<u32, u64>,
+    /// Positions on their way to the group.
+    pub sent: BTreeMap<u32, u64>,
+    /// Whether the threads are to end.
+    pub is_closed: bool,
+}
+
+/// What is wrong, by who found it: each clears its own.
+#[derive(Default)]
+pub struct Trouble {
+    /// Looking for the topic and its partitions failed.
+    pub topic: Option<Arc<str>>,
+    /// No broker can be reached.
+    pub brokers: Option<Arc<str>>,
+    /// A fetch was refused; it stays until something is fetched.
+    pub fetch: Option<Arc<str>>,
+}
+
+impl Trouble {
+    /// The one to tell first.
+    pub fn first(&self) -> Option<Arc<str>> {
+        let all = [&self.brokers, &self.topic, &self.fetch];
+        all.into_iter().flatten().next().map(Arc::clone)
+    }
+}
+
+/// Where the reading of a partition stands.
+pub struct Reading {
+    pub buffer: Buffer,
+    pub stage: Stage,
+    /// Where reading begins if the partition is new to the service.
+    pub first: Option<u64>,
+    /// The offset after the last message there, as last heard.
+    pub end: u64,
+    /// Whether the end was reached and nothing came since.
+    pub is_at_end: bool,
+    pub is_paused: bool,
+    /// Whether its next offset may not be there any more.
+    pub is_doubtful: bool,
+    /// Counts the times it was put elsewhere: what was fetched before is not to be taken.
+    pub turn: u64,
+    /// When something of it was last heard.
+    pub heard_at: Instant,
+    /// Its leader cannot be reached, or it is silent although there is data.
+    pub trouble: Option<Arc<str>>,
+}
+
+/// How far the reading of a partition has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Nobody asked for it yet.
+    Unasked,
+    /// To be fetched from the buffer's next offset on.
+    Asked,
+    /// Being fetched.
+    Assigned,
+    /// What is next was deleted before it was read: the topic begins at `first`.
+    Lost { first: u64, end: u64 },
+    /// What was read is not in the topic any more, which ends before it.
+    Recreated { first: u64, end: u64 },
+}
+
+impl Reading {
+    pub fn new(now: Instant) -> Reading {
+        Reading {
+            buffer: Buffer::at(0),
+            stage: Stage::Unasked,
+            first: None,
+            end: 0,
+            is_at_end: false,
+            is_paused: false,
+            is_doubtful: false,
+            turn: 0,
+            heard_at: now,
+            trouble: None,
+        }
+    }
+
+    /// Puts the reading to an offset; the watch thread sees to it.
+    pub fn ask(&mut self, position: u64, now: Instant) {
+        self.buffer = Buffer::at(position);
+        self.refetch(now);
+    }
+
+    /// Lets it be fetched anew from where the buffer ends.
+    pub fn refetch(&mut self, now: Instant) {
+        self.stage = Stage::Asked;
+        (self.is_at_end, self.is_paused, self.is_doubtful) = (false, false, false);
+        self.turn += 1;
+        self.heard_at = now;
+    }
+}
+
+impl State {
+    /// Adds up what is fetched and not read.
+    pub fn count(&mut self) {
+        let bytes = self.partitions.values().map(|p| p.buffer.bytes());
+        self.bytes = bytes.sum();
+    }
+}
+
+impl Shared {
+    /// The state, for a short moment.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        // Every change is whole before anything could panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes the threads.
+    pub fn notify(&self) {
+        self.changed.notify_all();
+    }
+
+    /// Waits for a change, or so long.
+    pub fn wait<'a>(&self, state: MutexGuard<'a, State>, most: Duration) -> MutexGuard<'a, State> {
+        let waited = self.changed.wait_timeout(state, most);
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+/// The time, to measure silence with.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "an edge: it measures how long nothing came"
+)]
+pub fn now() -> Instant {
+    Instant::now()
+}
