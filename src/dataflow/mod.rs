@@ -8,6 +8,7 @@
 //! * [`retire`]: the shape of every stateful operator: closed epochs, one by one, in order
 //! * [`decode`]: bytes to records, and what each record's partition knew before it
 //! * [`lines`]: the lines of a chunk, and finding one again
+//! * [`schemas`]: records that name the schema they were written with
 //! * [`panes`]: window arithmetic
 //! * [`aggregate`][]: accumulators
 //! * [`windows`]: the window boundary
@@ -24,5 +25,6 @@ pub mod keyed;
 pub mod lines;
 pub mod panes;
 pub mod retire;
+pub mod schemas;
 pub mod vault;
 pub mod windows;
