@@ -67,7 +67,7 @@ const OWNERS: [(&str, &[&str]); 13] = [
     ),
     ("rdkafka", &["src/source/kafka", "src/sink/kafka"]),
     ("clap", &["src/cli/", "src/main.rs"]),
-    ("ureq", &["src/cli/"]),
+    ("ureq", &["src/cli/", "src/source/registry"]),
     ("apache_avro", &["src/dataflow/schemas/"]),
     ("protox", &["src/dataflow/schemas/"]),
     ("prost_reflect", &["src/dataflow/schemas/"]),

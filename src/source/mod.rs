@@ -8,6 +8,7 @@ use crate::time::Timestamp;
 pub mod file;
 pub mod generator;
 pub mod log;
+pub mod registry;
 mod visits;
 
 /// The wall clock, handed in by `main`: milliseconds since the Unix epoch.
