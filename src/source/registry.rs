@@ -17,6 +17,8 @@ use crate::dataflow::schemas::{SchemaKind, WriterSchema};
 
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "tls")]
+mod tls;
 
 /// Longest answer read, in bytes, and longest schema with all it refers to.
 const MAX_SCHEMA_BYTES: usize = 16 << 20;
@@ -36,7 +38,8 @@ const NO_SUCH: [u32; 3] = [40401, 40402, NO_SCHEMA];
 /// Where a registry is, and who asks it.
 #[derive(Clone)]
 pub struct RegistryOptions {
-    /// `http://HOST:PORT`, with a path if the registry is not at the root.
+    /// `http://HOST:PORT`, with a path if the registry is not at the root; `https://` needs the
+    /// feature `tls`.
     pub url: String,
     /// The user, where the registry wants one.
     pub user: Option<String>,
@@ -145,25 +148,38 @@ impl Registry {
     /// The registry at its URL. Nothing is sent yet.
     pub fn new(options: RegistryOptions) -> Result<Registry, RegistryError> {
         let base = options.url.trim().trim_end_matches('/');
-        let host = base.strip_prefix("http://").unwrap_or_default();
+        let is_secure = base.starts_with("https://");
+        let host = base.strip_prefix(if is_secure { "https://" } else { "http://" });
+        let host = host.unwrap_or_default();
         if host.is_empty() || !base.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(RegistryError::BadUrl("is to be http://HOST:PORT"));
+            return Err(RegistryError::BadUrl(
+                "is to be http://HOST:PORT or https://HOST:PORT",
+            ));
         }
         if host.contains(['@', '?', '#']) {
             return Err(RegistryError::BadUrl(
                 "is to name a place only: a user and a password have settings of their own",
             ));
         }
-        let agent = Agent::config_builder()
+        if is_secure && !cfg!(feature = "tls") {
+            return Err(RegistryError::BadUrl(
+                "is at https://, which this build cannot do; build it with `--features tls`",
+            ));
+        }
+        let config = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(options.timeout))
             // A redirect is reported: it would carry the question, or the password, elsewhere.
             .max_redirects(0)
             .max_redirects_will_error(false)
             // The registry is meant, not whatever proxy the environment names.
-            .proxy(None)
-            .build()
-            .into();
+            .proxy(None);
+        #[cfg(feature = "tls")]
+        let config = if is_secure {
+            config.tls_config(tls::config()?)
+        } else {
+            config
+        };
         let authorization = options.user.as_ref().map(|user| {
             let password = options.password.as_deref().unwrap_or_default();
             format!(
@@ -172,7 +188,7 @@ impl Registry {
             )
         });
         Ok(Registry {
-            agent,
+            agent: config.build().into(),
             base: base.to_owned(),
             user: options.user,
             authorization,

@@ -368,7 +368,7 @@ fn a_url_is_one() {
     for bad in [
         "",
         "localhost:8081",
-        "https://h",
+        "https://",
         "ftp://h",
         "http://",
         "http://a b",
@@ -382,6 +382,32 @@ fn a_url_is_one() {
     let registry = Registry::new(options(&format!("{}/api/registry/", double.url))).unwrap();
     assert!(registry.schema(3).is_ok());
     assert_eq!(double.asked(), ["GET /api/registry/schemas/ids/3"]);
+}
+
+#[cfg(not(feature = "tls"))]
+#[test]
+fn a_build_without_tls_says_so() {
+    let error = Registry::new(options("https://h")).err().unwrap();
+    assert!(error.to_string().contains("--features tls"), "{error}");
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn nothing_is_said_in_the_clear() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let answer = move || {
+        let mut first = [0; 3];
+        let (mut socket, _) = listener.accept().unwrap();
+        socket.read_exact(&mut first).unwrap();
+        first
+    };
+    let named = std::thread::Builder::new().name("registry".to_owned());
+    let server = named.spawn(answer).unwrap();
+    let error = Registry::new(options(&url)).unwrap().schema(1).unwrap_err();
+    assert!(error.is_transient(), "{error}");
+    // The head of a TLS handshake.
+    assert_eq!(server.join().unwrap()[..2], [0x16, 3]);
 }
 
 #[test]
