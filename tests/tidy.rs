@@ -34,7 +34,7 @@ const LAYERS: [(u8, &[&str]); 5] = [
 const EDGE_USES: [(&str, &[&str]); 1] = [("worker", &["source", "sink", "state"])];
 
 /// The only places that may name a crate, as path prefixes; a test may name any.
-const OWNERS: [(&str, &[&str]); 10] = [
+const OWNERS: [(&str, &[&str]); 14] = [
     (
         "timely",
         &[
@@ -67,7 +67,11 @@ const OWNERS: [(&str, &[&str]); 10] = [
     ),
     ("rdkafka", &["src/source/kafka", "src/sink/kafka"]),
     ("clap", &["src/cli/", "src/main.rs"]),
-    ("ureq", &["src/cli/"]),
+    ("ureq", &["src/cli/", "src/source/registry"]),
+    ("rustls", &["src/source/registry"]),
+    ("apache_avro", &["src/dataflow/schemas/"]),
+    ("protox", &["src/dataflow/schemas/"]),
+    ("prost_reflect", &["src/dataflow/schemas/"]),
 ];
 
 /// What a file of queries may take from the engine.

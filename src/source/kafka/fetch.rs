@@ -13,12 +13,16 @@ use rdkafka::statistics::Statistics;
 use super::buffer::BLOCK_BYTES;
 use super::client::{Client, News, list, offset};
 use super::options::KafkaOptions;
+use super::schemas::KnownSchemas;
 use super::state::{Reading, Shared, Stage, State, now};
 use crate::record::{Headers, Message};
 use crate::time::Timestamp;
 
 /// How long to wait for a message when there is none.
 const PATIENCE: Duration = Duration::from_millis(100);
+
+/// How long to wait before a registry that does not answer is asked again.
+const REGISTRY_RETRY: Duration = Duration::from_secs(1);
 
 /// How long the last commit may take when the service stops.
 const LAST_COMMIT: Duration = Duration::from_secs(3);
@@ -40,10 +44,16 @@ pub struct Fetcher {
     /// The turns of the partitions when the batches were begun.
     turns: BTreeMap<u32, u64>,
     headers: Headers,
+    schemas: Option<KnownSchemas>,
 }
 
 impl Fetcher {
-    pub fn new(client: Arc<Client>, options: Arc<KafkaOptions>, shared: Arc<Shared>) -> Fetcher {
+    pub fn new(
+        client: Arc<Client>,
+        options: Arc<KafkaOptions>,
+        shared: Arc<Shared>,
+        schemas: Option<KnownSchemas>,
+    ) -> Fetcher {
         Fetcher {
             client,
             options,
@@ -51,6 +61,7 @@ impl Fetcher {
             batches: BTreeMap::new(),
             turns: BTreeMap::new(),
             headers: Headers::default(),
+            schemas,
         }
     }
 
@@ -163,6 +174,9 @@ impl Fetcher {
             KafkaTimestamp::CreateTime(ms) => (Some(Timestamp(ms)), false),
             KafkaTimestamp::LogAppendTime(ms) => (Some(Timestamp(ms)), true),
         };
+        if let Some(value) = message.payload() {
+            self.learn_schema(value);
+        }
         self.headers.clear();
         for header in message
             .headers()
@@ -185,6 +199,24 @@ impl Fetcher {
         batch.end = position + 1;
         batch.is_at_end = false;
         batch.frames.len() - before
+    }
+
+    /// Sees to it that the schema which a message names is known; waits for the registry as long as
+    /// it does not answer.
+    fn learn_schema(&mut self, message: &[u8]) {
+        let Some(schemas) = &mut self.schemas else {
+            return;
+        };
+        while let Err(error) = schemas.learn(message) {
+            let (mut state, since) = (self.shared.lock(), now());
+            state.trouble.registry = Some(Arc::from(error.to_string()));
+            while since.elapsed() < REGISTRY_RETRY {
+                if state.is_closed {
+                    return;
+                }
+                state = self.shared.wait(state, REGISTRY_RETRY);
+            }
+        }
     }
 
     /// Notes what the consumer says went wrong.
@@ -222,7 +254,10 @@ impl Fetcher {
         let mut has_more = false;
         let batches = std::mem::take(&mut self.batches);
         if !batches.is_empty() {
-            state.trouble.fetch = None;
+            (state.trouble.fetch, state.trouble.registry) = (None, None);
+        }
+        if let Some(schemas) = &self.schemas {
+            state.schemas = schemas.all();
         }
         for (id, batch) in batches {
             if let Some(reading) = state.partitions.get_mut(&id) {

@@ -10,6 +10,7 @@ mod buffer;
 mod client;
 mod fetch;
 mod options;
+mod schemas;
 mod state;
 mod watch;
 
@@ -21,11 +22,13 @@ use buffer::Taken;
 pub use client::refuse_property;
 use fetch::Fetcher;
 pub use options::{KafkaOptions, Start};
+use schemas::KnownSchemas;
 use state::{Reading, Shared, Stage, now};
 use watch::Watcher;
 
+use super::registry::RegistryError;
 use super::{Partition, Source, SourceError, Wake};
-use crate::record::{Chunk, Positions, Span};
+use crate::record::{Chunk, Format, Positions, Span};
 
 /// Why a topic cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +40,14 @@ pub enum KafkaError {
         stream: String,
         /// What librdkafka said.
         cause: rdkafka::error::KafkaError,
+    },
+    /// The schema registry cannot be asked so.
+    #[error("stream '{stream}': {cause}; see kafka.registry_url")]
+    Registry {
+        /// The stream.
+        stream: String,
+        /// What is wrong.
+        cause: RegistryError,
     },
     /// A thread cannot be started.
     #[error("stream '{stream}': cannot start a thread: {cause}")]
@@ -63,6 +74,10 @@ impl KafkaSource {
             stream: stream.clone(),
             cause,
         })?;
+        let schemas = KnownSchemas::of(&options).map_err(|cause| KafkaError::Registry {
+            stream: stream.clone(),
+            cause,
+        })?;
         let (client, options) = (Arc::new(client), Arc::new(options));
         let shared = Arc::new(Shared::default());
         let mut source = KafkaSource {
@@ -78,7 +93,7 @@ impl KafkaSource {
             )
         };
         let (c, o, s) = ours();
-        let fetcher = Fetcher::new(c, o, s);
+        let fetcher = Fetcher::new(c, o, s, schemas);
         let (c, o, s) = ours();
         let watcher = Watcher::new(c, o, s);
         for spawned in [
@@ -191,6 +206,12 @@ impl Source for KafkaSource {
             .then(|| self.refusal(partition, reading))
             .flatten();
         let is_less = reading.buffer.bytes() < before;
+        let format = match &self.options.format {
+            Format::Registered { .. } => Format::Registered {
+                schemas: state.schemas.clone(),
+            },
+            format => format.clone(),
+        };
         state.count();
         drop(state);
         if is_less || taken == Taken::Elsewhere {
@@ -204,7 +225,7 @@ impl Source for KafkaSource {
                 partition,
                 start: position,
                 end,
-                format: self.options.format.clone(),
+                format,
                 positions: Positions::Framed,
                 spans: vec![Span {
                     first: position,
