@@ -14,8 +14,11 @@ use waterclock::source::kafka::{self, KafkaOptions, KafkaSource, Start};
 use waterclock::source::log::{EmbeddedLog, LogOptions, StreamDef};
 use waterclock::source::{Clock, Source};
 use waterclock::state::DataDir;
-use waterclock::time::Timestamp;
+use waterclock::time::{Timestamp, seconds};
 use waterclock::worker::Poison;
+
+/// After how long a partition of a topic that has data and sends none is told to be silent.
+const SILENT_AFTER: Duration = seconds(30);
 
 /// The machine's clock: the one place that reads it.
 #[allow(
@@ -139,6 +142,7 @@ fn kafka_options(
         properties,
         buffer_bytes: config.kafka.buffer_bytes,
         discover_every: config.kafka.discover_every,
+        silent_after: SILENT_AFTER,
     })
 }
 

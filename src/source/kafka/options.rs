@@ -28,6 +28,8 @@ pub struct KafkaOptions {
     pub buffer_bytes: usize,
     /// How often to look for new partitions.
     pub discover_every: Duration,
+    /// After how long without a message a partition that has some is told to be silent.
+    pub silent_after: Duration,
 }
 
 impl KafkaOptions {
