@@ -18,6 +18,9 @@ use waterclock::state::DataDir;
 use waterclock::time::{Timestamp, seconds};
 use waterclock::worker::Poison;
 
+/// After how long a partition of a topic that has data and sends none is told to be silent.
+const SILENT_AFTER: Duration = seconds(30);
+
 /// The machine's clock: the one place that reads it.
 #[allow(
     clippy::disallowed_methods,
@@ -151,6 +154,7 @@ fn kafka_options(
         buffer_bytes: config.kafka.buffer_bytes,
         discover_every: config.kafka.discover_every,
         registry: is_registered.then_some(registry),
+        silent_after: SILENT_AFTER,
     })
 }
 

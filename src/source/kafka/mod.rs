@@ -8,6 +8,7 @@
 
 mod buffer;
 mod client;
+mod commit;
 mod fetch;
 mod options;
 mod schemas;
@@ -128,14 +129,14 @@ impl KafkaSource {
                 first,
                 end,
             }),
-            Stage::Recreated { end, .. } => Some(SourceError::Recreated {
+            Stage::Recreated { end } => Some(SourceError::Recreated {
                 stream,
                 topic,
                 partition,
                 position,
                 end,
             }),
-            Stage::Unasked | Stage::Asked | Stage::Assigned => None,
+            Stage::Unasked | Stage::Asked | Stage::Placed | Stage::Assigned => None,
         }
     }
 }
@@ -172,9 +173,8 @@ impl Source for KafkaSource {
                 Stage::Unasked => reading.first?,
                 _ => reading.first.unwrap_or_default(),
             };
-            let is_silent = reading.is_at_end && reading.buffer.is_empty();
             Some(Partition {
-                is_live: is_reached && is_silent && reading.trouble.is_none(),
+                is_live: is_reached && reading.is_silent() && reading.trouble.is_none(),
                 problem: reading.trouble.clone(),
                 ..Partition::new(*id, first, reading.end.max(reading.buffer.next()))
             })
@@ -252,7 +252,15 @@ impl Source for KafkaSource {
     }
 
     fn resume(&mut self, positions: &BTreeMap<u32, u64>) {
-        self.shared.lock().is_new = Some(positions.is_empty());
+        let mut state = self.shared.lock();
+        state.is_new = Some(positions.is_empty());
+        // Listed before a broker says that they are there: until then they are waited for.
+        for (id, position) in positions {
+            let reading = state.partitions.entry(*id);
+            let reading = reading.or_insert_with(|| Reading::new(now()));
+            reading.first.get_or_insert(*position);
+        }
+        drop(state);
         self.shared.notify();
     }
 
@@ -261,9 +269,6 @@ impl Source for KafkaSource {
     }
 
     fn checkpointed(&mut self, partition: u32, position: u64) {
-        let mut state = self.shared.lock();
-        if state.partitions.contains_key(&partition) {
-            state.commits.insert(partition, position);
-        }
+        self.shared.lock().commits.insert(partition, position);
     }
 }

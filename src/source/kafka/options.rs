@@ -31,6 +31,8 @@ pub struct KafkaOptions {
     pub discover_every: Duration,
     /// The registry of the schemas that messages name; `None` where they name none.
     pub registry: Option<RegistryOptions>,
+    /// After how long without a message a partition that has some is told to be silent.
+    pub silent_after: Duration,
 }
 
 impl KafkaOptions {

@@ -71,8 +71,6 @@ pub struct Reading {
     pub is_paused: bool,
     /// Whether its next offset may not be there any more.
     pub is_doubtful: bool,
-    /// Counts the times it was put elsewhere: what was fetched before is not to be taken.
-    pub turn: u64,
     /// When something of it was last heard.
     pub heard_at: Instant,
     /// Its leader cannot be reached, or it is silent although there is data.
@@ -84,14 +82,17 @@ pub struct Reading {
 pub enum Stage {
     /// Nobody asked for it yet.
     Unasked,
-    /// To be fetched from the buffer's next offset on.
+    /// To be fetched from the buffer's next offset on, if that is there.
     Asked,
-    /// Being fetched.
+    /// It is there; the thread that fetches begins.
+    Placed,
+    /// Being fetched. Only the thread that fetches says so, between two times that it takes
+    /// messages: what it takes then is from where the buffer ends.
     Assigned,
     /// What is next was deleted before it was read: the topic begins at `first`.
     Lost { first: u64, end: u64 },
     /// What was read is not in the topic any more, which ends before it.
-    Recreated { first: u64, end: u64 },
+    Recreated { end: u64 },
 }
 
 impl Reading {
@@ -104,10 +105,25 @@ impl Reading {
             is_at_end: false,
             is_paused: false,
             is_doubtful: false,
-            turn: 0,
             heard_at: now,
             trouble: None,
         }
+    }
+
+    /// Whether messages may come of it.
+    pub fn is_fetched(&self) -> bool {
+        self.stage == Stage::Assigned && !self.is_paused
+    }
+
+    /// Whether it waits for messages although its end was not reached.
+    pub fn is_hungry(&self) -> bool {
+        self.is_fetched() && self.buffer.bytes() == 0 && !self.is_at_end
+    }
+
+    /// Whether all that is there was read. What came since the end was reached may wait behind
+    /// messages of other partitions, but then the end has moved.
+    pub fn is_silent(&self) -> bool {
+        self.is_at_end && self.buffer.is_empty() && self.buffer.next() >= self.end
     }
 
     /// Puts the reading to an offset; the watch thread sees to it.
@@ -120,7 +136,6 @@ impl Reading {
     pub fn refetch(&mut self, now: Instant) {
         self.stage = Stage::Asked;
         (self.is_at_end, self.is_paused, self.is_doubtful) = (false, false, false);
-        self.turn += 1;
         self.heard_at = now;
     }
 }
