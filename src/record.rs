@@ -10,7 +10,7 @@ use crate::time::{Timestamp, seconds};
 
 mod envelope;
 
-pub use envelope::{Envelope, Headers, Message};
+pub use envelope::{Envelope, Headers, LastRecord, Message};
 
 /// Text that holds up to 24 bytes without an allocation: for keys.
 pub type Text = compact_str::CompactString;
