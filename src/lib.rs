@@ -35,7 +35,7 @@ pub mod prelude {
     pub use crate::dataflow::aggregate::Aggregate;
     pub use crate::number::Float;
     pub use crate::query::{Flow, Keyed, Query, Stream, Table, Windowed, sliding, tumbling};
-    pub use crate::record::{Entity, Event, Text};
+    pub use crate::record::{Entity, Envelope, Event, Text};
     pub use crate::time::{Timestamp, Window, days, hours, millis, minutes, seconds};
 }
 
@@ -43,3 +43,8 @@ pub mod prelude {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// So does that of the page on Kafka.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/kafka.md")]
+struct KafkaPage;

@@ -30,6 +30,7 @@ fn perform(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check(args) => return commands::check::check(&args, queries::all(), out),
         Command::Query(args) => cli::show_query(&args, out)?,
         Command::Status(service) => cli::show_status(&service, out)?,
+        Command::Doctor(service) => return Ok(cli::show_doctor(&service, out)?),
         Command::Checkpoint(CheckpointCommand::List(place)) => {
             commands::checkpoint::list(&place, out)?;
         }

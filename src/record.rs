@@ -8,6 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::{Timestamp, seconds};
 
+mod envelope;
+mod schema;
+
+pub use envelope::{Envelope, Headers, LastRecord, Message};
+pub use schema::{SchemaKind, Schemas, WriterSchema};
+
 /// Text that holds up to 24 bytes without an allocation: for keys.
 pub type Text = compact_str::CompactString;
 
@@ -38,6 +44,46 @@ pub trait Event: Clone + Serialize + DeserializeOwned + Send + 'static {
 
     /// The event time of the record.
     fn time(&self) -> Timestamp;
+
+    /// Takes what it wants of what came beside the record, right after it was read: Kafka's key,
+    /// headers, offset or timestamp into fields that serde skips.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use waterclock::prelude::*;
+    /// /// A line of a log, whose time is that of its Kafka message.
+    /// #[derive(Clone, Debug, Serialize, Deserialize)]
+    /// struct Line {
+    ///     value: Text,
+    ///     #[serde(skip)]
+    ///     at: Timestamp,
+    ///     #[serde(skip)]
+    ///     host: Option<Text>,
+    /// }
+    ///
+    /// impl Event for Line {
+    ///     const STREAM: &'static str = "lines";
+    ///     fn time(&self) -> Timestamp {
+    ///         self.at
+    ///     }
+    ///     fn receive(&mut self, envelope: &Envelope<'_>) {
+    ///         self.at = envelope.timestamp.unwrap_or_default();
+    ///         let host = envelope.header("host");
+    ///         self.host = host.map(|host| String::from_utf8_lossy(host).into());
+    ///     }
+    /// }
+    /// ```
+    fn receive(&mut self, envelope: &Envelope<'_>) {
+        let _ = envelope;
+    }
+
+    /// The record that a message without a value stands for: it deletes the row of its key from
+    /// [`Flow::table`](crate::query::Flow::table). `None` where such messages mean nothing; they
+    /// are rejected then.
+    fn tombstone(envelope: &Envelope<'_>) -> Option<Self> {
+        let _ = envelope;
+        None
+    }
 }
 
 /// A record that replaces the last one of its key: a stream of entities is read as a table.
@@ -54,15 +100,46 @@ pub trait Entity: Event {
     }
 }
 
-/// How the bytes of a chunk divide into records.
+/// What a record does to the table it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Op {
+    /// It becomes its key's row, whatever was there.
+    Put,
+    /// It takes its key's row away, if there is one.
+    Remove,
+    /// It becomes its key's row, of which there was none.
+    Insert,
+    /// It becomes its key's row in the place of another.
+    Update,
+    /// It takes its key's row away, which was there.
+    Delete,
+}
+
+impl Op {
+    /// Whether no row is left of its key.
+    pub fn is_removal(self) -> bool {
+        matches!(self, Op::Remove | Op::Delete)
+    }
+}
+
+/// What the bytes of a record are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Format {
-    /// One JSON object a line; empty lines are no records.
-    Ndjson,
+    /// A JSON object; where records are lines, empty ones are none.
+    Json,
     /// Comma-separated values; the header names the fields.
     Csv {
         /// The column names, in order.
         header: Arc<[String]>,
+    },
+    /// Anything: the record type has one field, `value`, that takes them as text or bytes.
+    Raw,
+    /// A change of a database's row, in Debezium's JSON envelope.
+    Debezium,
+    /// Avro, Protobuf or JSON that begins with the id of its schema in a registry.
+    Registered {
+        /// The schemas known so far.
+        schemas: Schemas,
     },
 }
 
@@ -73,6 +150,8 @@ pub enum Positions {
     Bytes,
     /// A record's position is its number; every non-empty line counts one (the embedded log).
     Records,
+    /// Records are [`Message`] frames that say their position, with gaps between them (Kafka).
+    Framed,
 }
 
 /// A run of records of a chunk that arrived together.
@@ -85,6 +164,7 @@ pub struct Span {
     /// How many bytes it has.
     pub len: usize,
     /// When the records arrived (log append time); `None` where nothing bounds event times (files).
+    /// Framed records say it themselves.
     pub arrival: Option<Timestamp>,
 }
 
@@ -105,4 +185,6 @@ pub struct Chunk {
     pub bytes: Arc<[u8]>,
     /// The runs of records in `bytes`, in order.
     pub spans: Vec<Span>,
+    /// How many positions from `start` on were never read, because their records are gone.
+    pub lost: u64,
 }

@@ -12,7 +12,7 @@ use waterclock::prelude::*;
 use waterclock::query::{Catalog, Overrides};
 use waterclock::record::Chunk;
 use waterclock::source::file::{FileOptions, FileSource};
-use waterclock::source::{Partition, Source, SourceError, Wake};
+use waterclock::source::{Partition, Source, SourceError};
 use waterclock::testing::{MemorySource, Round, Steps, batch};
 use waterclock::worker::replay::{Replay, ReplayError};
 
@@ -173,14 +173,6 @@ impl Source for Broken {
 
     fn origin(&self, _partition: u32) -> String {
         "memory".to_owned()
-    }
-
-    fn on_arrival(&mut self, wake: Wake) {
-        self.source.on_arrival(wake);
-    }
-
-    fn release(&mut self, partition: u32, position: u64) -> Result<(), SourceError> {
-        self.source.release(partition, position)
     }
 }
 

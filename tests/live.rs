@@ -99,10 +99,6 @@ impl Source for Feed {
     fn on_arrival(&mut self, wake: Wake) {
         *self.wake.lock().unwrap() = Some(wake);
     }
-
-    fn release(&mut self, _partition: u32, _position: u64) -> Result<(), SourceError> {
-        Ok(())
-    }
 }
 
 /// What a test hears of a service: an epoch was shown, or why it cannot go on.
@@ -126,6 +122,7 @@ fn options() -> LiveOptions {
         retain: 2,
         history: History::default(),
         poison: BTreeMap::new(),
+        max_drift: BTreeMap::new(),
     }
 }
 

@@ -165,6 +165,7 @@ impl<'a> Setting<'a> {
             max_in_flight: 1 << 20,
             idle_timeout: NEVER,
             max_ahead: NEVER * 1000,
+            max_drift: BTreeMap::new(),
             snapshot_interval: NEVER,
             retain: 2,
             history: History::default(),

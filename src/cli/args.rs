@@ -63,6 +63,8 @@ Example:
     Query(QueryArgs),
     /// Shows what a running service is complete for, query by query and stream by stream.
     Status(ServiceUrl),
+    /// Says what holds each query back, and what is wrong; fails if something is.
+    Doctor(ServiceUrl),
     /// Lists, takes, verifies or deletes checkpoints.
     #[command(subcommand)]
     Checkpoint(CheckpointCommand),

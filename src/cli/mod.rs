@@ -3,6 +3,7 @@
 
 mod args;
 mod client;
+mod doctor;
 mod print;
 mod show;
 mod values;
@@ -12,5 +13,6 @@ pub use args::{
     ServiceUrl, SettingsArgs,
 };
 pub use client::ClientError;
+pub use doctor::show_doctor;
 pub use show::{show_checkpoint_now, show_checkpoints, show_query, show_status};
 pub use values::{Output, ReplayStream};

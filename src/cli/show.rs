@@ -168,6 +168,11 @@ pub fn show_status(service: &ServiceUrl, out: &mut dyn Write) -> Result<(), Clie
         )?;
     }
     writeln!(out)?;
+    write_streams(&streams, out)?;
+    write_sinks(&list(client.get("/v1/sinks", &[])?, "sinks")?, out)
+}
+
+fn write_streams(streams: &[Value], out: &mut dyn Write) -> Result<(), ClientError> {
     let headings = [
         "STREAM",
         "SOURCE",
@@ -178,7 +183,7 @@ pub fn show_status(service: &ServiceUrl, out: &mut dyn Write) -> Result<(), Clie
         "IDLE",
     ];
     let mut grid = Grid::new(&headings);
-    for stream in &streams {
+    for stream in streams {
         for partition in partitions(stream) {
             grid.row(vec![
                 plain(&stream["name"]),
@@ -197,7 +202,19 @@ pub fn show_status(service: &ServiceUrl, out: &mut dyn Write) -> Result<(), Clie
         }
     }
     grid.write(out)?;
-    write_sinks(&list(client.get("/v1/sinks", &[])?, "sinks")?, out)
+    for stream in streams {
+        let all =
+            std::iter::once(stream).chain(stream["partitions"].as_array().into_iter().flatten());
+        for problem in all.filter_map(|of| of["problem"]["reason"].as_str()) {
+            writeln!(
+                out,
+                "{} cannot be read: {}",
+                plain(&stream["name"]),
+                harmless(problem)
+            )?;
+        }
+    }
+    Ok(())
 }
 
 /// Shows how each sink fares; nothing where there are none.
@@ -272,7 +289,7 @@ pub fn show_checkpoint_now(service: &ServiceUrl, out: &mut dyn Write) -> Result<
 }
 
 /// The list that stands under its name in an answer.
-fn list(mut answer: Value, name: &str) -> Result<Vec<Value>, ClientError> {
+pub(super) fn list(mut answer: Value, name: &str) -> Result<Vec<Value>, ClientError> {
     match answer.get_mut(name).map(Value::take) {
         Some(Value::Array(items)) => Ok(items),
         _ => Err(foreign(

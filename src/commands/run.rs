@@ -22,7 +22,7 @@ use waterclock::state::DataDir;
 use waterclock::view::{Checkpoints, History, Ingest};
 use waterclock::worker::live::{Live, LiveOptions, Work};
 
-use super::setting::{catalog, clock, poison, selected, sinks, sources};
+use super::setting::{catalog, clock, max_drift, poison, selected, sinks, sources};
 
 /// The stream that the demo's generator feeds.
 const DEMO: &str = "visits";
@@ -146,9 +146,12 @@ fn identity(config: &Config, catalog: &Catalog) -> String {
         .boundaries
         .iter()
         .map(|(name, shape)| (name, &shape.fingerprint));
+    let formats = config.streams.iter();
+    let formats = formats.map(|(name, stream)| (name, stream.format, &stream.columns));
     let said = format!(
-        "{:?} {:?} {:?} {:?}",
+        "{:?} {:?} {:?} {:?} {:?}",
         config.time.max_ahead,
+        formats.collect::<Vec<_>>(),
         streams.collect::<Vec<_>>(),
         queries.collect::<Vec<_>>(),
         state.collect::<Vec<_>>(),
@@ -176,6 +179,7 @@ fn live_options(config: &Config) -> LiveOptions {
             span_ms: u64::try_from(config.history.span.as_millis()).unwrap_or(u64::MAX),
         },
         poison: poison(config),
+        max_drift: max_drift(config),
     }
 }
 
@@ -214,6 +218,7 @@ fn die_on_panic() {
         let on = std::thread::current().name().unwrap_or_default().to_owned();
         if on.starts_with("timely")
             || on.starts_with("sink-")
+            || on.starts_with("kafka")
             || on == "coordinator"
             || on == "snapshots"
             || on == "journal-sync"

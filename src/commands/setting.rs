@@ -2,20 +2,28 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use waterclock::Query;
-use waterclock::config::{Config, FileFormat, PoisonPolicy, SinkConfig, StreamSource};
+use waterclock::config::{
+    Config, OnLost, PoisonPolicy, RecordFormat, SinkConfig, StreamConfig, StreamSource,
+};
 use waterclock::query::{BuildError, Catalog, Overrides};
+use waterclock::record::{Format, Schemas};
 use waterclock::sink::kafka::{KafkaSettings, KafkaSink};
 use waterclock::source::file::{self, FileOptions, FileSource};
+use waterclock::source::kafka::{self, KafkaOptions, KafkaSource, Start};
 use waterclock::source::log::{EmbeddedLog, LogOptions, StreamDef};
+use waterclock::source::registry::RegistryOptions;
 use waterclock::source::{Clock, Source};
 use waterclock::state::DataDir;
-use waterclock::time::Timestamp;
+use waterclock::time::{Timestamp, seconds};
 use waterclock::view::{Mode, SinkSpec};
 use waterclock::worker::{Poison, SinkPlan};
+
+/// After how long a partition of a topic that has data and sends none is told to be silent.
+const SILENT_AFTER: Duration = seconds(30);
 
 /// The machine's clock: the one place that reads it.
 #[allow(
@@ -134,10 +142,10 @@ pub fn sinks(
             }
         );
     }
+    let properties = config.kafka.client_properties()?;
     let plan = |spec: SinkSpec| {
         let settings = KafkaSettings {
-            brokers: config.kafka.brokers.clone(),
-            properties: config.kafka.properties.clone(),
+            properties: properties.clone(),
             group: config.kafka.group.clone(),
             sink: spec.name.clone(),
             topic: spec.topic.clone(),
@@ -154,6 +162,14 @@ pub fn sinks(
     sink_specs(config, catalog)?.into_iter().map(plan).collect()
 }
 
+/// How far partitions may run ahead, by stream.
+pub fn max_drift(config: &Config) -> BTreeMap<String, Duration> {
+    let streams = config.streams.iter();
+    streams
+        .filter_map(|(name, stream)| Some((name.clone(), stream.max_drift?)))
+        .collect()
+}
+
 /// Every stream's source, and in words what it is.
 pub struct Sources {
     pub log: Arc<EmbeddedLog>,
@@ -161,7 +177,63 @@ pub struct Sources {
     pub said: BTreeMap<String, String>,
 }
 
-/// Opens the log and the files that the configuration names.
+/// How a stream is read from Kafka.
+fn kafka_options(
+    config: &Config,
+    stream: &str,
+    configured: &StreamConfig,
+) -> anyhow::Result<KafkaOptions> {
+    let format = match configured.format {
+        None | Some(RecordFormat::Json | RecordFormat::Ndjson) => Format::Json,
+        Some(RecordFormat::Csv) => Format::Csv {
+            header: configured.columns.clone().into(),
+        },
+        Some(RecordFormat::Raw) => Format::Raw,
+        Some(RecordFormat::Debezium) => Format::Debezium,
+        Some(RecordFormat::Avro | RecordFormat::Protobuf) => Format::Registered {
+            schemas: Schemas::default(),
+        },
+    };
+    let registry = RegistryOptions {
+        url: config.kafka.registry_url.clone(),
+        user: Some(config.kafka.registry_user.clone()).filter(|user| !user.is_empty()),
+        password: config.kafka.registry_password()?,
+        timeout: seconds(5),
+    };
+    let is_registered = matches!(format, Format::Registered { .. });
+    let start = match configured.start.as_str() {
+        "" => Start::default(),
+        text => text
+            .parse()
+            .map_err(|why| anyhow!("[streams.{stream}] start: {why}"))?,
+    };
+    let properties = config.kafka.client_properties()?;
+    if let Some(why) = properties
+        .keys()
+        .find_map(|name| kafka::refuse_property(name))
+    {
+        bail!("[kafka.properties]: {why}");
+    }
+    let topic = match configured.topic.as_str() {
+        "" => stream,
+        topic => topic,
+    };
+    Ok(KafkaOptions {
+        stream: stream.to_owned(),
+        topic: topic.to_owned(),
+        format,
+        start,
+        skip_lost: configured.on_lost == OnLost::Skip,
+        group: config.kafka.group.clone(),
+        properties,
+        buffer_bytes: config.kafka.buffer_bytes,
+        discover_every: config.kafka.discover_every,
+        registry: is_registered.then_some(registry),
+        silent_after: SILENT_AFTER,
+    })
+}
+
+/// Opens the log, and the files and topics that the configuration names.
 pub fn sources(
     config: &Config,
     catalog: &Catalog,
@@ -188,8 +260,8 @@ pub fn sources(
             }
             StreamSource::File => {
                 let format = configured.format.map(|format| match format {
-                    FileFormat::Ndjson => file::FileFormat::Ndjson,
-                    FileFormat::Csv => file::FileFormat::Csv,
+                    RecordFormat::Csv => file::FileFormat::Csv,
+                    _ => file::FileFormat::Ndjson,
                 });
                 let options = FileOptions {
                     format,
@@ -203,6 +275,13 @@ pub fn sources(
                     .iter()
                     .map(|path| path.display().to_string());
                 let words = format!("file {}", paths.collect::<Vec<_>>().join(", "));
+                elsewhere.insert(stream.name.clone(), words.clone());
+                said.insert(stream.name.clone(), words);
+            }
+            StreamSource::Kafka => {
+                let options = kafka_options(config, &stream.name, &configured)?;
+                let words = format!("kafka topic '{}'", options.topic);
+                sources.push(Box::new(KafkaSource::open(options)?));
                 elsewhere.insert(stream.name.clone(), words.clone());
                 said.insert(stream.name.clone(), words);
             }

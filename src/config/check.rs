@@ -1,17 +1,13 @@
 //! Refuses settings that cannot work, each with the way out.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::load::ConfigError;
-use super::settings::{Config, HttpConfig, SinkConfig, StreamConfig, StreamSource};
-use crate::time::{days, hours, millis, seconds};
+use super::settings::{Config, HttpConfig};
+use crate::time::{days, millis, seconds};
 
 /// Shorter tokens can be guessed.
 const MIN_TOKEN_BYTES: usize = 16;
-
-/// Where sinks keep their progress.
-const PROGRESS_TOPIC: &str = "waterclock-sinks";
 
 impl Config {
     /// Checks what a type cannot say: bounds, and settings that need or exclude each other.
@@ -19,34 +15,8 @@ impl Config {
         self.validate_service()?;
         self.validate_http()?;
         self.validate_bounds()?;
-        for (name, stream) in &self.streams {
-            validate_stream_name(name)?;
-            validate_stream(name, stream)?;
-        }
+        self.validate_streams()?;
         self.validate_sinks()
-    }
-
-    fn validate_sinks(&self) -> Result<(), ConfigError> {
-        let mut topics: BTreeMap<&str, &str> = BTreeMap::new();
-        for (name, sink) in &self.sinks {
-            validate_sink(name, sink)?;
-            if self.kafka.brokers.trim().is_empty() {
-                let reason = "is empty, and there are sinks: name a broker, as in 'localhost:9092'";
-                return invalid("kafka.brokers", reason);
-            }
-            // Of two that write one topic neither could be told from the other.
-            if let Some(other) = topics.insert(&sink.topic, name) {
-                let reason = format!(
-                    "is '{}', which sink '{other}' sends to: give each its own",
-                    sink.topic
-                );
-                return invalid(&format!("sinks.{name}.topic"), &reason);
-            }
-        }
-        if self.kafka.group.is_empty() {
-            return invalid("kafka.group", "is empty: it tells this service from others");
-        }
-        Ok(())
     }
 
     fn validate_service(&self) -> Result<(), ConfigError> {
@@ -156,86 +126,19 @@ fn usable_token(text: &str, key: &str) -> Result<String, ConfigError> {
     })
 }
 
-fn is_plain(name: &str) -> bool {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    (1..=64).contains(&name.len()) && name.chars().all(allowed)
-}
-
-/// A sink's name becomes part of its transactional id.
-fn validate_sink(name: &str, sink: &SinkConfig) -> Result<(), ConfigError> {
-    let key = |key: &str| format!("sinks.{name}.{key}");
-    if !is_plain(name) {
-        let reason = "is no sink name: use 1 to 64 letters, digits, '_' or '-'";
-        return invalid(&format!("sinks.{name}"), reason);
-    }
-    if sink.query.is_empty() {
-        return invalid(
-            &key("query"),
-            "is missing: name the query whose answer is sent",
-        );
-    }
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    let is_topic = (1..=249).contains(&sink.topic.len()) && sink.topic.chars().all(allowed);
-    if !is_topic || sink.topic.chars().all(|c| c == '.') {
-        let reason = "is no topic: use 1 to 249 letters, digits, '.', '_' or '-'";
-        return invalid(&key("topic"), reason);
-    }
-    if sink.topic == PROGRESS_TOPIC {
-        return invalid(
-            &key("topic"),
-            "is the one that sinks keep their progress in",
-        );
-    }
-    let interval = sink.commit_interval;
-    lasts(&key("commit_interval"), interval, millis(10), hours(1))?;
-    let bytes = sink.buffer_bytes as u64;
-    within(&key("buffer_bytes"), bytes, 64 << 10, 64 << 30)
-}
-
-/// A stream's name becomes a directory and a part of URLs.
-fn validate_stream_name(name: &str) -> Result<(), ConfigError> {
-    if is_plain(name) {
-        return Ok(());
-    }
-    let key = format!("streams.{name}");
-    invalid(
-        &key,
-        "is no stream name: use 1 to 64 letters, digits, '_' or '-'",
-    )
-}
-
-fn validate_stream(name: &str, stream: &StreamConfig) -> Result<(), ConfigError> {
-    let key = |key: &str| format!("streams.{name}.{key}");
-    if let Some(lateness) = stream.lateness {
-        lasts(&key("lateness"), lateness, millis(0), days(3650))?;
-    }
-    match stream.source {
-        StreamSource::File if stream.paths.is_empty() => invalid(
-            &key("paths"),
-            "is missing: a stream read from files needs at least one",
-        ),
-        StreamSource::Log if !stream.paths.is_empty() => {
-            invalid(&key("paths"), "is for files only: add source = \"file\"")
-        }
-        StreamSource::Log if stream.format.is_some() => invalid(
-            &key("format"),
-            "is for files only: what is posted is always JSON",
-        ),
-        StreamSource::Log if stream.tail => {
-            invalid(&key("tail"), "is for files only: a log is always followed")
-        }
-        _ => Ok(()),
-    }
-}
-
-fn within(key: &str, value: u64, least: u64, most: u64) -> Result<(), ConfigError> {
+pub(super) fn within(key: &str, value: u64, least: u64, most: u64) -> Result<(), ConfigError> {
     if (least..=most).contains(&value) {
         return Ok(());
     }
     invalid(key, &format!("is {value}, but must be {least} to {most}"))
 }
 
-fn lasts(key: &str, value: Duration, least: Duration, most: Duration) -> Result<(), ConfigError> {
+pub(super) fn lasts(
+    key: &str,
+    value: Duration,
+    least: Duration,
+    most: Duration,
+) -> Result<(), ConfigError> {
     if (least..=most).contains(&value) {
         return Ok(());
     }
@@ -245,7 +148,7 @@ fn lasts(key: &str, value: Duration, least: Duration, most: Duration) -> Result<
     )
 }
 
-fn invalid(key: &str, reason: &str) -> Result<(), ConfigError> {
+pub(super) fn invalid(key: &str, reason: &str) -> Result<(), ConfigError> {
     Err(ConfigError::Invalid {
         key: key.to_owned(),
         reason: reason.to_owned(),
@@ -319,24 +222,6 @@ mod tests {
     }
 
     #[test]
-    fn a_sink_needs_a_broker_a_query_and_a_topic_of_its_own() {
-        let kafka = "[kafka]\nbrokers = 'localhost:9092'\n";
-        let sink =
-            |name: &str, topic: &str| format!("[sinks.{name}]\nquery = 'q'\ntopic = '{topic}'\n");
-        let both = kafka.to_owned() + &sink("a", "one") + &sink("b", "two");
-        Config::parse(Some(&both), []).unwrap().validate().unwrap();
-        let same = kafka.to_owned() + &sink("a", "one") + &sink("b", "one");
-        assert!(refusal(&same).contains("'sinks.b.topic' is 'one', which sink 'a' sends to"));
-        assert!(refusal(&sink("a", "one")).contains("'kafka.brokers'"));
-        for (topic, key) in [("", "topic"), ("a/b", "topic"), (PROGRESS_TOPIC, "topic")] {
-            let message = refusal(&(kafka.to_owned() + &sink("a", topic)));
-            assert!(message.contains(&format!("'sinks.a.{key}'")), "{message}");
-        }
-        let message = refusal(&format!("{kafka}[sinks.a]\ntopic = 't'"));
-        assert!(message.contains("'sinks.a.query'"), "{message}");
-    }
-
-    #[test]
     fn what_cannot_work_is_refused_by_name() {
         for (text, key) in [
             ("[snapshot]\nretain = 1", "snapshot.retain"),
@@ -348,6 +233,17 @@ mod tests {
             ("[streams.a]\npaths = ['x']", "streams.a.paths"),
             ("[streams.a]\ntail = true", "streams.a.tail"),
             ("[streams.'../a']\ntail = true", "streams.../a"),
+            ("[streams.a]\ntopic = 'x'", "streams.a.topic"),
+            ("[streams.a]\nsource = 'kafka'", "kafka.brokers"),
+            ("[streams.a]\nformat = 'debezium'", "streams.a.format"),
+            (
+                "[streams.a]\nsource = 'file'\npaths = ['x']\nformat = 'raw'",
+                "streams.a.format",
+            ),
+            (
+                "[kafka.properties]\n'sasl.password' = 'x'",
+                "kafka.properties",
+            ),
         ] {
             let message = refusal(text);
             assert!(message.contains(&format!("'{key}'")), "{message}");

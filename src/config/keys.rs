@@ -4,7 +4,8 @@
 use toml::{Table, Value};
 
 use super::load::ConfigError;
-use super::settings::{Config, DemoConfig, FileFormat, SinkConfig, StreamConfig};
+use super::settings::{Config, DemoConfig, RecordFormat, StreamConfig};
+use super::sinks::SinkConfig;
 use crate::time::seconds;
 
 /// Every variable that configures the service starts like this.
@@ -60,8 +61,6 @@ pub fn refuse_unknown(table: &Table) -> Result<(), ConfigError> {
         };
         for (key, value) in entries {
             match (section.as_str(), value) {
-                // Librdkafka knows its properties.
-                ("kafka", Value::Table(_)) if key == "properties" => {}
                 ("streams" | "sinks", Value::Table(settings)) => {
                     for name in settings.keys() {
                         refuse_unless_known(&[section, key, name])?;
@@ -145,8 +144,9 @@ fn is_named(section: &str) -> bool {
 fn samples_of_one(section: &str) -> Table {
     let samples = match section {
         "streams" => Table::try_from(StreamConfig {
-            format: Some(FileFormat::Ndjson),
+            format: Some(RecordFormat::Ndjson),
             lateness: Some(seconds(5)),
+            max_drift: Some(seconds(60)),
             ..StreamConfig::default()
         }),
         "sinks" => Table::try_from(SinkConfig::default()),
@@ -174,6 +174,19 @@ fn typed(text: &str, sample: &Value) -> Result<Value, &'static str> {
                 .map(|part| Value::String(part.to_owned()))
                 .collect(),
         )),
+        Value::Table(_) => {
+            let entry = |part: &str| {
+                let (name, value) = part.split_once('=')?;
+                Some((
+                    name.trim().to_owned(),
+                    Value::String(value.trim().to_owned()),
+                ))
+            };
+            let entries: Option<Table> = text.split(',').map(entry).collect();
+            entries
+                .map(Value::Table)
+                .ok_or("name=value pairs, separated by commas")
+        }
         _ => Ok(Value::String(text.to_owned())),
     }
 }

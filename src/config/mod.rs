@@ -7,10 +7,13 @@ mod check;
 mod keys;
 mod load;
 mod settings;
+mod sinks;
+mod streams;
 
 pub use load::ConfigError;
 pub use settings::{
-    Codec, Config, DemoConfig, EpochConfig, FileFormat, HistoryConfig, HttpConfig, KafkaConfig,
-    LogConfig, PoisonPolicy, ServiceConfig, SinkConfig, SnapshotConfig, StreamConfig, StreamSource,
+    Codec, Config, DemoConfig, EpochConfig, HistoryConfig, HttpConfig, KafkaConfig, LogConfig,
+    OnLost, PoisonPolicy, RecordFormat, ServiceConfig, SnapshotConfig, StreamConfig, StreamSource,
     TimeConfig,
 };
+pub use sinks::SinkConfig;

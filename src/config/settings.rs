@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::sinks::SinkConfig;
 use crate::time::{hours, minutes, seconds};
-use crate::view::{Delivery, Mode};
 
 /// Everything that may be configured. [`Config::default`] is the service without a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ pub struct Config {
     /// The generator of visits; `None` turns it off, and so does a file without `[demo]`.
     #[serde(default = "no_demo")]
     pub demo: Option<DemoConfig>,
-    /// The connection to Kafka.
+    /// The Kafka cluster that streams are read from, and sinks send to.
     pub kafka: KafkaConfig,
     /// Settings of single streams; a stream not named here is an embedded log.
     pub streams: BTreeMap<String, StreamConfig>,
@@ -141,6 +141,31 @@ pub struct HistoryConfig {
     pub span: Duration,
 }
 
+/// `[kafka]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KafkaConfig {
+    /// The brokers to begin with: `host:port`, several separated by commas.
+    pub brokers: String,
+    /// The consumer group under which positions are shown to others.
+    pub group: String,
+    /// Bytes of a topic's messages that may be fetched and not read yet.
+    pub buffer_bytes: usize,
+    /// Time between two looks for new partitions.
+    #[serde(with = "duration_text")]
+    pub discover_every: Duration,
+    /// Properties of librdkafka, by their own names.
+    pub properties: BTreeMap<String, String>,
+    /// File with further properties, `name=value` a line: for secrets. Empty for none.
+    pub properties_file: PathBuf,
+    /// The schema registry of Avro and Protobuf records: `http://host:8081`.
+    pub registry_url: String,
+    /// Who asks the registry; empty where it wants no user.
+    pub registry_user: String,
+    /// File with the user's password. Empty for none.
+    pub registry_password_file: PathBuf,
+}
+
 /// `[demo]`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -151,38 +176,6 @@ pub struct DemoConfig {
     pub seed: u64,
 }
 
-/// `[kafka]`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct KafkaConfig {
-    /// The brokers to ask first: `host:port`, separated by commas; empty where there is no Kafka.
-    pub brokers: String,
-    /// Tells this service from others on the same cluster: the consumer group, and part of the
-    /// sinks' transactional ids.
-    pub group: String,
-    /// Further properties of librdkafka, for every client.
-    pub properties: BTreeMap<String, String>,
-}
-
-/// `[sinks.NAME]`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SinkConfig {
-    /// The query whose answer is sent.
-    pub query: String,
-    /// The topic it is sent to.
-    pub topic: String,
-    /// Which changes are sent.
-    pub mode: Mode,
-    /// What a crash may do to messages.
-    pub delivery: Delivery,
-    /// How often messages are committed.
-    #[serde(with = "duration_text")]
-    pub commit_interval: Duration,
-    /// Bytes of messages that may wait for the sink; beyond it no input is taken.
-    pub buffer_bytes: usize,
-}
-
 /// `[streams.NAME]`
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -191,8 +184,17 @@ pub struct StreamConfig {
     pub source: StreamSource,
     /// Files to read, one partition each, numbered in this order.
     pub paths: Vec<PathBuf>,
-    /// What is in the files; by their ending (`.csv` or not) when absent.
-    pub format: Option<FileFormat>,
+    /// The Kafka topic; the stream's name when empty.
+    pub topic: String,
+    /// Where a topic that was never read begins: `earliest`, `latest`, `group`, a time, or an
+    /// offset per partition such as `0:120,1:95`.
+    pub start: String,
+    /// What to do where records are gone from a topic before they were read.
+    pub on_lost: OnLost,
+    /// What a record is; of files by their ending (`.csv` or not), JSON otherwise, when absent.
+    pub format: Option<RecordFormat>,
+    /// The fields of a CSV message, in order: a topic has no header.
+    pub columns: Vec<String>,
     /// Whether to wait for what is appended to the files later.
     pub tail: bool,
     /// Overrides the record type's lateness bound.
@@ -200,6 +202,10 @@ pub struct StreamConfig {
     pub lateness: Option<Duration>,
     /// What to do with a record that cannot be read.
     pub poison: PoisonPolicy,
+    /// How far the event time of a partition may run ahead of the slowest that is not idle; it
+    /// waits then. As far as it will where nothing is said.
+    #[serde(with = "optional_duration_text")]
+    pub max_drift: Option<Duration>,
 }
 
 /// Where a stream's records come from.
@@ -211,16 +217,39 @@ pub enum StreamSource {
     Log,
     /// Files.
     File,
+    /// A Kafka topic.
+    Kafka,
 }
 
-/// What a file's bytes are.
+/// What the bytes of a record are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum FileFormat {
-    /// One JSON object a line.
+pub enum RecordFormat {
+    /// One JSON object a line of a file.
     Ndjson,
-    /// Comma-separated values under a header.
+    /// Comma-separated values: under a header in files, one row a message in topics.
     Csv,
+    /// One JSON object a message.
+    Json,
+    /// Anything, taken as it is by a field `value`.
+    Raw,
+    /// A change of a database's row, in Debezium's JSON envelope.
+    Debezium,
+    /// Avro, with the id of its schema in a registry.
+    Avro,
+    /// Protobuf, with the id of its schema in a registry.
+    Protobuf,
+}
+
+/// What to do where records are gone before they were read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnLost {
+    /// Stop reading the partition and say how many are lost.
+    #[default]
+    Stop,
+    /// Count them among the rejected records and go on.
+    Skip,
 }
 
 /// What to do with a record that cannot be read.
@@ -270,8 +299,8 @@ impl Default for Config {
             snapshot: SnapshotConfig::default(),
             log: LogConfig::default(),
             history: HistoryConfig::default(),
-            demo: Some(DemoConfig::default()),
             kafka: KafkaConfig::default(),
+            demo: Some(DemoConfig::default()),
             streams: BTreeMap::new(),
             sinks: BTreeMap::new(),
         }
@@ -353,37 +382,30 @@ impl Default for HistoryConfig {
     }
 }
 
+impl Default for KafkaConfig {
+    fn default() -> KafkaConfig {
+        KafkaConfig {
+            brokers: String::new(),
+            group: "waterclock".to_owned(),
+            buffer_bytes: 32 << 20,
+            discover_every: seconds(10),
+            properties: BTreeMap::new(),
+            properties_file: PathBuf::new(),
+            registry_url: String::new(),
+            registry_user: String::new(),
+            registry_password_file: PathBuf::new(),
+        }
+    }
+}
+
 impl Default for DemoConfig {
     fn default() -> DemoConfig {
         DemoConfig { rate: 100, seed: 1 }
     }
 }
 
-impl Default for KafkaConfig {
-    fn default() -> KafkaConfig {
-        KafkaConfig {
-            brokers: String::new(),
-            group: "waterclock".to_owned(),
-            properties: BTreeMap::new(),
-        }
-    }
-}
-
-impl Default for SinkConfig {
-    fn default() -> SinkConfig {
-        SinkConfig {
-            query: String::new(),
-            topic: String::new(),
-            mode: Mode::default(),
-            delivery: Delivery::default(),
-            commit_interval: seconds(1),
-            buffer_bytes: 64 << 20,
-        }
-    }
-}
-
 /// Durations as text: `250ms`, `5s`, `2m`, `1h`, `7d`.
-mod duration_text {
+pub(super) mod duration_text {
     use std::time::Duration;
 
     use serde::de::Error;

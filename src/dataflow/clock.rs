@@ -15,7 +15,7 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::vec::Broadcast;
 
-use super::feed::{Announcement, Change, Mark};
+use super::feed::{Announcement, Change, Mark, PartitionChange};
 use crate::time::{Epoch, Timestamp};
 
 /// A watermark before anything is known: below every instant.
@@ -130,11 +130,11 @@ impl StreamTime {
         })
     }
 
-    fn apply(&mut self, id: u32, change: Change) {
+    fn apply(&mut self, said: PartitionChange) {
         let floor = self.watermark;
-        let partition = self.partition(id);
-        match change {
-            Change::Appeared => {}
+        let partition = self.partition(said.partition);
+        match said.change {
+            Change::Appeared => partition.position = said.position,
             Change::Idle => partition.idle = true,
             Change::Revived => {
                 partition.idle = false;
@@ -175,7 +175,7 @@ pub struct Times {
 impl Times {
     fn close(&mut self, said: Announcement, mut highest: Vec<Highest>) -> Clock {
         for change in said.changes {
-            self.streams[usize::from(change.stream)].apply(change.partition, change.change);
+            self.streams[usize::from(change.stream)].apply(change);
         }
         highest.sort_unstable_by_key(|h| (h.stream, h.partition, h.place));
         let mut before = BTreeMap::new();

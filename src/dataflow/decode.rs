@@ -18,9 +18,10 @@ use timely::dataflow::operators::vec::Filter;
 
 use super::clock::{Clocks, Highest, NONE, lagging};
 use super::feed::Task;
-use super::lines::{RawLines, for_each_line, parse_json};
+use super::lines::{RawLines, readable};
+use super::reading::{Found, for_each_record, read_json};
 use super::retire::{retire, stamped};
-use crate::record::{Chunk, Event};
+use crate::record::{Chunk, Envelope, Event, Format, Op};
 use crate::time::{Epoch, Timestamp};
 
 /// A record on its way, with the place it came from.
@@ -59,6 +60,9 @@ impl<T> Rec<T> {
 
 /// Records in order of one partition's positions.
 pub type Batch<T> = Rc<Vec<Rec<T>>>;
+
+/// Records that say what they do to their table: a batch that has some that do more than be put.
+pub struct Changes<T>(pub Vec<(Op, Rec<T>)>);
 
 /// A record that was not taken, and why: kept, bounded, and readable.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -101,7 +105,8 @@ pub struct Intake {
 
 /// A stream's records, and what comes beside them.
 pub struct Decoded<'s> {
-    /// Batches of `Vec<Rec<T>>`, with the type hidden so that all queries can share them.
+    /// Batches of `Vec<Rec<T>>` or [`Changes<T>`], with the type hidden so that all queries can
+    /// share them.
     pub batches: Stream<'s, Epoch, Vec<Rc<dyn Any>>>,
     /// What was rejected.
     pub rejected: Stream<'s, Epoch, Vec<Notice>>,
@@ -113,7 +118,8 @@ pub fn read_line<T: Event>(
     arrival: Option<Timestamp>,
     max_ahead: Duration,
 ) -> Result<T, String> {
-    let record: T = parse_json(line.trim_ascii())?;
+    let beside = Envelope::bare(0, 0, arrival);
+    let record: T = read_json(line.trim_ascii(), &beside)?;
     judge_time(&record, arrival, max_ahead)?;
     Ok(record)
 }
@@ -170,6 +176,11 @@ struct RawChunk<T> {
     place: u32,
     /// Each record's `watermark` holds the highest time before it in this chunk, for now.
     records: Vec<Rec<T>>,
+    /// What each record does to its table; empty where all of them are put.
+    ops: Vec<Op>,
+    /// Whether times never go back within a partition: a change of a database comes after the one
+    /// before it, whatever its clock said.
+    is_ordered: bool,
 }
 
 /// Decodes one stream's chunks where the feed sends them.
@@ -195,8 +206,10 @@ pub fn decode<'s, T: Event>(
                 let Some(&epoch) = cap.least() else { return };
                 for task in tasks.drain(..) {
                     let mut refused = Vec::new();
-                    let (records, time) = decode_chunk::<T>(&task.chunk, &judged_by, &mut refused);
+                    let decoded = decode_chunk::<T>(&task.chunk, epoch, &judged_by, &mut refused);
+                    let (records, ops, time) = decoded;
                     let (partition, place) = (task.chunk.partition, task.place);
+                    let is_ordered = task.chunk.format == Format::Debezium;
                     lines.remember(epoch, stream, task.chunk);
                     chunks_out
                         .activate()
@@ -205,6 +218,8 @@ pub fn decode<'s, T: Event>(
                             partition,
                             place,
                             records,
+                            ops,
+                            is_ordered,
                         });
                     highest_out
                         .activate()
@@ -246,8 +261,15 @@ impl<'s, T: Event> Raw<'s, T> {
                     for record in &mut chunk.records {
                         let highest = before.highest.max(record.watermark);
                         record.watermark = lagging(highest, lateness).max(before.floor);
+                        if chunk.is_ordered {
+                            record.time = record.time.max(highest);
+                        }
                     }
-                    let batch: Rc<dyn Any> = Rc::new(chunk.records);
+                    let batch: Rc<dyn Any> = if chunk.ops.is_empty() {
+                        Rc::new(chunk.records)
+                    } else {
+                        Rc::new(Changes(chunk.ops.into_iter().zip(chunk.records).collect()))
+                    };
                     batches.push(batch);
                 }
             }
@@ -259,21 +281,44 @@ impl<'s, T: Event> Raw<'s, T> {
     }
 }
 
+/// The chunk's records, what they do if they say so, and their highest time.
 fn decode_chunk<T: Event>(
     chunk: &Chunk,
+    epoch: Epoch,
     intake: &Intake,
     refused: &mut Vec<Notice>,
-) -> (Vec<Rec<T>>, i64) {
+) -> (Vec<Rec<T>>, Vec<Op>, i64) {
     let mut records = Vec::with_capacity(chunk.bytes.len() / 64);
+    let mut ops = Vec::new();
     let mut highest = NONE;
-    for_each_line::<T>(chunk, |position, arrival, line, parsed| {
-        let taken = parsed.and_then(|record| {
-            let time = judge_time(&record, arrival, intake.max_ahead)?;
-            Ok((record, time.0))
+    let (partition, stream) = (chunk.partition, intake.stream);
+    let notice = |position, reason, record| Notice {
+        stream,
+        partition,
+        position,
+        reason,
+        record,
+        time: None,
+    };
+    if chunk.lost > 0 {
+        let (lost, next) = (chunk.lost, chunk.start + chunk.lost);
+        let reason = format!("lost: the {lost} positions before {next} are no longer there");
+        refused.push(notice(chunk.start, reason, String::new()));
+    }
+    for_each_record::<T>(chunk, epoch, |found: Found<'_, T>| {
+        let position = found.position;
+        let taken = found.read.and_then(|(op, record)| {
+            let time = judge_time(&record, found.arrival, intake.max_ahead)?;
+            Ok((op, record, time.0))
         });
         match taken {
-            Ok((data, time)) => {
-                let (partition, stream) = (chunk.partition, intake.stream);
+            Ok((op, data, time)) => {
+                if op != Op::Put && ops.is_empty() {
+                    ops.resize(records.len(), Op::Put);
+                }
+                if op != Op::Put || !ops.is_empty() {
+                    ops.push(op);
+                }
                 records.push(Rec {
                     time,
                     watermark: highest,
@@ -285,23 +330,10 @@ fn decode_chunk<T: Event>(
                 });
                 highest = highest.max(time);
             }
-            Err(reason) => refused.push(Notice {
-                stream: intake.stream,
-                partition: chunk.partition,
-                position,
-                reason,
-                record: super::lines::readable(line),
-                time: None,
-            }),
+            Err(reason) => refused.push(notice(position, reason, readable(found.raw))),
         }
     });
-    intake
-        .counted
-        .taken
-        .fetch_add(records.len() as u64, Ordering::Relaxed);
-    intake
-        .counted
-        .rejected
-        .fetch_add(refused.len() as u64, Ordering::Relaxed);
-    (records, highest)
+    (intake.counted.taken).fetch_add(records.len() as u64, Ordering::Relaxed);
+    (intake.counted.rejected).fetch_add(refused.len() as u64, Ordering::Relaxed);
+    (records, ops, highest)
 }

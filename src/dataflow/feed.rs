@@ -34,6 +34,8 @@ pub struct PartitionChange {
     pub partition: u32,
     /// What it did.
     pub change: Change,
+    /// The position it stands at; where it appeared, that of the first record to be read.
+    pub position: u64,
 }
 
 /// A chunk of one stream, and which of the epoch's chunks of its partition it is.
@@ -47,6 +49,13 @@ pub struct Task {
     pub worker: u64,
     /// The records.
     pub chunk: Chunk,
+}
+
+impl Task {
+    /// Whether there may be records in it: a chunk can also say that there are none up to its end.
+    pub fn has_records(&self) -> bool {
+        !self.chunk.bytes.is_empty()
+    }
 }
 
 /// One round of input.

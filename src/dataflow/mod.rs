@@ -7,7 +7,9 @@
 //! * [`clock`]: watermarks as data, the same on every worker
 //! * [`retire`]: the shape of every stateful operator: closed epochs, one by one, in order
 //! * [`decode`]: bytes to records, and what each record's partition knew before it
-//! * [`lines`]: the lines of a chunk, and finding one again
+//! * [`reading`]: the formats of records; `debezium` is one of them
+//! * [`lines`]: finding a record's raw bytes again
+//! * [`schemas`]: records that name the schema they were written with
 //! * [`panes`]: window arithmetic
 //! * [`aggregate`][]: accumulators
 //! * [`windows`]: the window boundary
@@ -18,11 +20,14 @@
 pub mod aggregate;
 pub mod bounded;
 pub mod clock;
+mod debezium;
 pub mod decode;
 pub mod feed;
 pub mod keyed;
 pub mod lines;
 pub mod panes;
+pub mod reading;
 pub mod retire;
+pub mod schemas;
 pub mod vault;
 pub mod windows;

@@ -194,7 +194,7 @@ where
     /// Takes a closed epoch: its events, then its watermark. Emits the changes of the table.
     ///
     /// What expires was final before the epoch: every final row is there for one epoch at least
-    /// (decision record 0008).
+    /// (decision record 0010).
     pub fn retire(
         &mut self,
         clock: &Clock,

@@ -14,7 +14,7 @@ use super::params;
 use super::problem::{Kind, Problem};
 use super::state::State;
 use crate::time::{Epoch, Timestamp};
-use crate::view::{CheckpointInfo, Labels, ReadError, SinkStatus, View};
+use crate::view::{CheckpointInfo, Labels, ReadError, SinkStatus, Trouble, View};
 
 #[derive(Serialize)]
 struct QueryList<'a> {
@@ -101,7 +101,21 @@ pub(super) struct StreamEntry {
     source: String,
     pub(super) watermark: Option<Timestamp>,
     pub(super) rejected: u64,
+    pub(super) problem: Option<ProblemEntry>,
     pub(super) partitions: Vec<PartitionEntry>,
+}
+
+/// What keeps an input from being read.
+#[derive(Serialize)]
+pub(super) struct ProblemEntry {
+    reason: Arc<str>,
+    since: Timestamp,
+}
+
+impl From<Trouble> for ProblemEntry {
+    fn from(Trouble { why, since }: Trouble) -> ProblemEntry {
+        ProblemEntry { reason: why, since }
+    }
 }
 
 /// What is known of a partition.
@@ -113,6 +127,10 @@ pub(super) struct PartitionEntry {
     pub(super) lag: u64,
     pub(super) watermark: Option<Timestamp>,
     pub(super) idle: bool,
+    silent_ms: u64,
+    /// Whether it waits for slower partitions.
+    pub(super) ahead: bool,
+    pub(super) problem: Option<ProblemEntry>,
 }
 
 /// `GET /v1/streams`.
@@ -153,17 +171,27 @@ fn stream_entry(state: &State, name: &str, labels: Option<&Labels>) -> StreamEnt
         let partition = label.partitions.entry(0).or_default();
         partition.end = partition.end.max(end);
     }
-    let partitions = label
-        .partitions
-        .iter()
-        .map(|(partition, label)| PartitionEntry {
+    let mut standing = service.views.standings.of(name);
+    // A partition that cannot be read was in no epoch yet.
+    for id in standing.partitions.keys() {
+        label.partitions.entry(*id).or_default();
+    }
+    let partitions = label.partitions.iter().map(|(partition, label)| {
+        let standing = standing.partitions.remove(partition).unwrap_or_default();
+        let end = label.end.max(standing.end).max(label.position);
+        PartitionEntry {
             partition: *partition,
             position: label.position,
-            end: label.end.max(label.position),
-            lag: label.end.saturating_sub(label.position),
+            end,
+            lag: end - label.position,
             watermark: label.watermark,
             idle: label.idle,
-        });
+            silent_ms: standing.silent_ms,
+            ahead: standing.is_ahead,
+            problem: standing.trouble.map(ProblemEntry::from),
+        }
+    });
+    let partitions = partitions.collect();
     StreamEntry {
         name: name.to_owned(),
         source: service
@@ -173,7 +201,8 @@ fn stream_entry(state: &State, name: &str, labels: Option<&Labels>) -> StreamEnt
             .unwrap_or_else(|| "nothing".to_owned()),
         watermark: label.watermark,
         rejected: service.views.rejected(name).map_or(0, |view| view.total()),
-        partitions: partitions.collect(),
+        problem: standing.trouble.map(ProblemEntry::from),
+        partitions,
     }
 }
 

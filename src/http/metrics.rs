@@ -178,7 +178,24 @@ fn streams(page: &mut Page, streams: &[StreamEntry]) {
             page.sample("stream_watermark_seconds", &labels, seconds(watermark.0));
         }
     }
-    let columns: [PartitionMetric; 4] = [
+    page.family(
+        "stream_problem",
+        "gauge",
+        "Whether something keeps the stream from being read (1)",
+    );
+    for stream in streams {
+        let labels = [("stream", stream.name.as_str())];
+        page.sample(
+            "stream_problem",
+            &labels,
+            u8::from(stream.problem.is_some()),
+        );
+    }
+    partitions(page, streams);
+}
+
+fn partitions(page: &mut Page, streams: &[StreamEntry]) {
+    let columns: [PartitionMetric; 6] = [
         (
             "partition_position",
             "Next position not yet included",
@@ -196,6 +213,16 @@ fn streams(page: &mut Page, streams: &[StreamEntry]) {
             "partition_idle",
             "Whether nothing came for a while (1)",
             |p| u64::from(p.idle),
+        ),
+        (
+            "partition_ahead",
+            "Whether it waits for slower partitions (1)",
+            |p| u64::from(p.ahead),
+        ),
+        (
+            "partition_problem",
+            "Whether something keeps it from being read (1)",
+            |p| u64::from(p.problem.is_some()),
         ),
     ];
     for (name, help, value) in columns {

@@ -9,7 +9,7 @@ use timely::dataflow::operators::Concat;
 use super::flow::Flow;
 use super::latest::unbatched;
 use super::stamp::Stamp;
-use super::stream::{Keyed, Stream, transform};
+use super::stream::{Change, Keyed, Stream, transform, typed_changes};
 use crate::dataflow::decode::{Batch, Rec, guard};
 use crate::dataflow::keyed::{Arrangeable, Behaviour, Moment, Saved, keyed};
 use crate::dataflow::lines::RawLines;
@@ -160,33 +160,29 @@ fn versions<'s, T: Arrangeable, E: Entity + Arrangeable>(flow: &Flow<'s>) -> Sid
 where
     E::Key: 'static,
 {
-    let entities = flow.stream::<E>();
+    let changes = typed_changes::<E>(flow.batches::<E>());
     let names = flow.names();
-    transform(
-        flow,
-        entities.batches,
-        "AsOf versions",
-        move |record, out| {
-            if record.watermark >= record.time {
-                return Err("late".to_owned());
-            }
-            let (key, is_deleted) = guard(|| (record.data.key(), record.data.is_deleted()))?;
-            let entity = (!is_deleted).then(|| record.data.clone());
-            let stamp = Stamp::of(record, &names);
-            out.push((
-                key,
-                Side {
-                    stamp,
-                    watermark: record.watermark,
-                    record: None,
-                    entity,
-                    until: None,
-                    raw: None,
-                },
-            ));
-            Ok(())
-        },
-    )
+    transform(flow, changes, "AsOf versions", move |record, out| {
+        if record.watermark >= record.time {
+            return Err("late".to_owned());
+        }
+        let Change { data, op } = &record.data;
+        let (key, is_deleted) = guard(|| (data.key(), data.is_deleted()))?;
+        let entity = (!op.is_removal() && !is_deleted).then(|| data.clone());
+        let stamp = Stamp::of(record, &names);
+        out.push((
+            key,
+            Side {
+                stamp,
+                watermark: record.watermark,
+                record: None,
+                entity,
+                until: None,
+                raw: None,
+            },
+        ));
+        Ok(())
+    })
 }
 
 /// Joined records as batches of a stream again, with the place of the record.

@@ -256,28 +256,36 @@ pub struct Flow<'s> {
 impl<'s> Flow<'s> {
     /// The stream of a record type. All queries share its one decoding.
     pub fn stream<T: Event>(&self) -> Stream<'s, T> {
+        Stream {
+            flow: self.clone(),
+            batches: typed(self.batches::<T>()),
+        }
+    }
+
+    /// The decoded records of a type; the query reads its stream from here on.
+    pub(super) fn batches<T: Event>(&self) -> Flowing<'s, Epoch, Vec<Rc<dyn Any>>> {
         self.reads_names.borrow_mut().insert(T::STREAM.to_owned());
-        let batches = match self.env.sources.get(T::STREAM) {
+        match self.env.sources.get(T::STREAM) {
             Some(source) if source.record == TypeId::of::<T>() => {
                 let mut reads = self.reads.borrow_mut();
                 if !reads.contains(&source.place) {
                     reads.push(source.place);
                 }
-                typed(source.batches.clone())
+                source.batches.clone()
             }
             _ => {
                 self.find::<T>();
                 empty(self.env.scope)
             }
-        };
-        Stream {
-            flow: self.clone(),
-            batches,
         }
     }
 
     /// The table of an entity: the latest record of each key, by event time; ties go by stream,
     /// partition and position. A tombstone removes its key's row. All queries share one table.
+    ///
+    /// Changes of a database (Debezium) count in their order. One that deletes or updates a row
+    /// that is not there, or inserts one that is, is applied and listed among the query's late
+    /// records.
     pub fn table<E>(&self) -> super::Table<'s, E::Key, E>
     where
         E: Entity + crate::dataflow::keyed::Arrangeable,

@@ -12,10 +12,10 @@ use timely::dataflow::operators::generic::{Operator, OutputBuilder};
 
 use super::flow::{Flow, Notices};
 use super::windowed::{Windowed, Windowing};
-use crate::dataflow::decode::{Batch, Rec, guard};
+use crate::dataflow::decode::{Batch, Changes, Rec, guard};
 use crate::dataflow::keyed::Arrangeable;
 use crate::dataflow::windows::notice;
-use crate::record::Entity;
+use crate::record::{Entity, Op};
 use crate::time::Epoch;
 
 /// A stream of records: append-only, and forgetting.
@@ -32,18 +32,79 @@ pub struct Keyed<'s, K: 'static, T: 'static> {
     pub(super) key: Rc<dyn Fn(&T) -> K>,
 }
 
-/// Gives shared batches their type back.
-pub(super) fn typed<'s, T: 'static>(
+/// Gives shared batches their type back. Of changes those that take a row away are left out: only
+/// a table has rows to take away.
+pub(super) fn typed<'s, T: Clone + 'static>(
     batches: Flowing<'s, Epoch, Vec<Rc<dyn Any>>>,
 ) -> Flowing<'s, Epoch, Vec<Batch<T>>> {
     batches.unary(Pipeline, "Typed", |_, _| {
         |input, output| {
             input.for_each(|cap, batches| {
-                let batches = batches.drain(..).filter_map(|batch| batch.downcast().ok());
+                let batches = batches.drain(..).filter_map(|batch| {
+                    batch
+                        .downcast()
+                        .or_else(|batch| batch.downcast().map(additions))
+                        .ok()
+                });
                 output.session(&cap).give_iterator(batches);
             });
         }
     })
+}
+
+fn additions<T: Clone>(changes: Rc<Changes<T>>) -> Batch<T> {
+    let added = changes.0.iter().filter(|(op, _)| !op.is_removal());
+    Rc::new(added.map(|(_, record)| record.clone()).collect())
+}
+
+/// A record with what it does to its table; listed as the record alone.
+#[derive(serde::Serialize)]
+#[serde(transparent)]
+pub(super) struct Change<T> {
+    pub data: T,
+    #[serde(skip)]
+    pub op: Op,
+}
+
+/// Gives shared batches their type back, with what each record does to its table.
+pub(super) fn typed_changes<'s, T: Clone + 'static>(
+    batches: Flowing<'s, Epoch, Vec<Rc<dyn Any>>>,
+) -> Flowing<'s, Epoch, Vec<Batch<Change<T>>>> {
+    batches.unary(Pipeline, "Changes", |_, _| {
+        |input, output| {
+            input.for_each(|cap, batches| {
+                let batches = batches
+                    .drain(..)
+                    .filter_map(|batch| changes(batch).map(Rc::new));
+                output.session(&cap).give_iterator(batches);
+            });
+        }
+    })
+}
+
+fn changes<T: Clone + 'static>(batch: Rc<dyn Any>) -> Option<Vec<Rec<Change<T>>>> {
+    let change = |op, record: &Rec<T>| {
+        let data = record.data.clone();
+        record.with(Change { data, op })
+    };
+    match batch.downcast::<Vec<Rec<T>>>() {
+        Ok(records) => Some(
+            records
+                .iter()
+                .map(|record| change(Op::Put, record))
+                .collect(),
+        ),
+        Err(batch) => {
+            let changes = batch.downcast::<Changes<T>>().ok()?;
+            Some(
+                changes
+                    .0
+                    .iter()
+                    .map(|(op, record)| change(*op, record))
+                    .collect(),
+            )
+        }
+    }
 }
 
 impl<'s, T: Clone + serde::Serialize + 'static> Stream<'s, T> {

@@ -42,6 +42,10 @@ pub struct PartitionEvent {
     pub partition: u32,
     /// What happened.
     pub change: PartitionChange,
+    /// The position it stood at; where it appeared, that of the first record to be read. Older
+    /// journals do not say it: all their partitions began at 0.
+    #[serde(default)]
+    pub position: u64,
 }
 
 /// What can happen to a partition.

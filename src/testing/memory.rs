@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::query::{Catalog, Overrides, Query};
 use crate::record::{Chunk, Format, Positions, Span};
-use crate::source::{Partition, Source, SourceError, Wake};
+use crate::source::{Partition, Source, SourceError};
 use crate::worker::replay::Replay;
 
 /// A stream held in memory, one partition per text of NDJSON.
@@ -34,11 +34,7 @@ impl Source for MemorySource {
     }
 
     fn partitions(&mut self) -> Result<Vec<Partition>, SourceError> {
-        let partition = |(id, bytes): (u32, &Arc<[u8]>)| Partition {
-            id,
-            first: 0,
-            end: bytes.len() as u64,
-        };
+        let partition = |(id, bytes): (u32, &Arc<[u8]>)| Partition::new(id, 0, bytes.len() as u64);
         Ok((0..).zip(&self.partitions).map(partition).collect())
     }
 
@@ -69,7 +65,7 @@ impl Source for MemorySource {
             partition,
             start: position,
             end: position + end as u64,
-            format: Format::Ndjson,
+            format: Format::Json,
             positions: Positions::Bytes,
             bytes: Arc::from(&rest[..end]),
             spans: vec![Span {
@@ -78,6 +74,7 @@ impl Source for MemorySource {
                 len: end,
                 arrival: None,
             }],
+            lost: 0,
         }))
     }
 
@@ -85,14 +82,8 @@ impl Source for MemorySource {
         "memory".to_owned()
     }
 
-    fn on_arrival(&mut self, _wake: Wake) {}
-
     fn is_bounded(&self) -> bool {
         true
-    }
-
-    fn release(&mut self, _partition: u32, _position: u64) -> Result<(), SourceError> {
-        Ok(())
     }
 }
 

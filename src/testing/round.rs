@@ -149,7 +149,7 @@ impl Cut {
                 partition: records.partition,
                 start,
                 end: self.position,
-                format: Format::Ndjson,
+                format: Format::Json,
                 positions: Positions::Bytes,
                 bytes: Arc::from(bytes),
                 spans: vec![Span {
@@ -158,6 +158,7 @@ impl Cut {
                     len: bytes.len(),
                     arrival: records.arrival,
                 }],
+                lost: 0,
             },
         };
         self.place += 1;

@@ -318,6 +318,7 @@ impl Steps {
             stream,
             partition,
             change,
+            position: at.position,
         });
     }
 }

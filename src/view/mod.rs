@@ -17,6 +17,7 @@ mod result;
 mod set;
 mod shard;
 mod spec;
+mod standing;
 
 pub use labels::{Labels, PartitionLabel, StreamLabel};
 pub use outbox::{
@@ -32,3 +33,4 @@ pub use range::KeyRange;
 pub use result::View;
 pub use set::Views;
 pub use spec::{History, QuerySpec, ReadError};
+pub use standing::{PartitionStanding, Standing, Standings, Trouble};

@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use serde_json::json;
 
 use super::horizon::Horizon;
+use super::standing::Standings;
 use super::{History, Labels, QuerySpec, ReadError, View};
 use crate::time::Epoch;
 
@@ -28,6 +29,8 @@ pub struct Views {
     ready: AtomicBool,
     /// The view whose turn to be compacted is next.
     turn: AtomicUsize,
+    /// How the streams are doing now.
+    pub standings: Standings,
 }
 
 /// How many changes a publication forgets at most: it must stay short whatever falls out of the
@@ -68,6 +71,7 @@ impl Views {
             listeners: RwLock::default(),
             ready: AtomicBool::new(false),
             turn: AtomicUsize::new(0),
+            standings: Standings::default(),
         }
     }
 

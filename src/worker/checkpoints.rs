@@ -22,6 +22,7 @@ pub(super) type Reply = Box<dyn FnOnce(Result<CheckpointInfo, String>) + Send>;
 struct Taking {
     epoch: Epoch,
     replies: Vec<Reply>,
+    origins: Origins,
     times: Option<Times>,
 }
 
@@ -92,8 +93,8 @@ impl Taker {
         self.taking.is_none() && (!self.asked.is_empty() || (is_due && is_needed))
     }
 
-    /// Begins one as of an epoch, before the epoch is fed.
-    pub fn begin(&mut self, epoch: Epoch, now: Instant) {
+    /// Begins one as of an epoch, before the epoch is fed; what it reads is read from there.
+    pub fn begin(&mut self, epoch: Epoch, origins: Origins, now: Instant) {
         self.begun_at = now;
         let replies = std::mem::take(&mut self.asked);
         match self.store.begin(epoch, self.run) {
@@ -102,6 +103,7 @@ impl Taker {
                 self.taking = Some(Taking {
                     epoch,
                     replies,
+                    origins,
                     times: None,
                 });
                 self.moved = false;
@@ -126,6 +128,11 @@ impl Taker {
         self.taking.is_some()
     }
 
+    /// How far the streams were read as of the newest checkpoint that this process knows of.
+    pub fn newest(&self) -> Option<&Times> {
+        self.retained.back().map(|(_, times)| times)
+    }
+
     /// Whether this epoch's times are what a checkpoint waits for.
     pub fn awaits(&self, epoch: Epoch) -> bool {
         self.taking
@@ -134,10 +141,10 @@ impl Taker {
     }
 
     /// Says how far the streams were read at the checkpoint's epoch, whose journal is on disk.
-    pub fn publish(&mut self, times: Times, origins: &Origins, catalog: &Catalog, now: Timestamp) {
-        self.snapshots
-            .publish(restore::manifest(&times, origins, catalog, now));
+    pub fn publish(&mut self, times: Times, catalog: &Catalog, now: Timestamp) {
         if let Some(taking) = &mut self.taking {
+            let manifest = restore::manifest(&times, &taking.origins, catalog, now);
+            self.snapshots.publish(manifest);
             taking.times = Some(times);
         }
     }
@@ -222,7 +229,7 @@ mod tests {
         );
         idle.fed(false);
         assert!(idle.wants(due), "the journal must not grow for ever");
-        idle.begin(1, due);
+        idle.begin(1, Origins::new(), due);
         assert!(idle.awaits(1));
         assert!(!idle.wants(due + INTERVAL), "one at a time");
     }

@@ -18,7 +18,7 @@ use crate::dataflow::clock::{Times, visible};
 use crate::dataflow::feed::{Mark, Plan};
 use crate::query::Catalog;
 use crate::source::Clock;
-use crate::state::{DataDir, Journal, StateError, Unsynced};
+use crate::state::{DataDir, Journal, JournalEntry, StateError, Unsynced};
 use crate::time::Epoch;
 use crate::view::{CheckpointInfo, Labels, PartitionLabel, StreamLabel, Views};
 
@@ -194,8 +194,12 @@ impl Coordinator {
                 epoch: entry.epoch,
                 ..Plan::default()
             };
-            self.partitions
-                .again(&entry, &self.catalog, &mut self.cutter, &mut plan)?;
+            while !self.again(&entry, &mut plan)? && !self.progress.stopping {
+                // A source that waits for its broker says when there is more; it may also never.
+                if let Ok(message) = inbox.recv_timeout(RETRY) {
+                    self.hear(message)?;
+                }
+            }
             while self.is_full() {
                 if let Ok(message) = inbox.recv() {
                     self.hear(message)?;
@@ -207,9 +211,31 @@ impl Coordinator {
             self.taker.fed(!plan.tasks.is_empty());
             self.feed(plan)?;
         }
+        self.partitions.resume();
+        if let Some(times) = self.taker.newest() {
+            // A kill may have come between the checkpoint and telling it.
+            self.partitions.checkpointed(times);
+        }
         self.progress.ready_at = Some(self.progress.last);
         self.show_ready();
         Ok(())
+    }
+
+    /// Cuts a journalled epoch again; says whether it is whole.
+    fn again(&mut self, entry: &JournalEntry, plan: &mut Plan) -> Result<bool, LiveError> {
+        let (catalog, cutter) = (&self.catalog, &mut self.cutter);
+        let is_whole = self.partitions.again(entry, catalog, cutter, plan)?;
+        if !is_whole {
+            self.tell_standings();
+        }
+        Ok(is_whole)
+    }
+
+    /// Lets readers know how the streams are doing.
+    fn tell_standings(&self) {
+        for (stream, standing) in self.partitions.standings((self.clock)()) {
+            self.views.standings.set(stream, standing);
+        }
     }
 
     /// One look at everything.
@@ -247,11 +273,10 @@ impl Coordinator {
                 if self.taker.awaits(epoch) {
                     // What the checkpoint builds on must be on disk before it counts.
                     self.journal.sync()?;
-                    let origins = self.partitions.origins();
                     let now = (self.clock)();
-                    self.taker
-                        .publish(times.clone(), &origins, &self.catalog, now);
+                    self.taker.publish(times.clone(), &self.catalog, now);
                 }
+                self.partitions.hear(&times);
                 self.progress.times.insert(epoch, times);
             }
             Message::Said(Said::Closed(frontier)) => {
@@ -274,6 +299,11 @@ impl Coordinator {
             Message::Take(reply) => self.taker.ask(reply),
             Message::Heard(epoch, result) => {
                 let needed = self.taker.heard(epoch, &result);
+                if result.is_ok()
+                    && let Some(times) = self.taker.newest()
+                {
+                    self.partitions.checkpointed(times);
+                }
                 if result.is_ok()
                     && let Err(error) = self.let_go(needed)
                 {
@@ -336,6 +366,7 @@ impl Coordinator {
         } else {
             self.partitions.next(now, room, &mut self.cutter, &mut plan);
         }
+        self.tell_standings();
         if self.taker.wants(now) {
             plan.mark = Mark::Checkpoint;
         }
@@ -366,7 +397,8 @@ impl Coordinator {
         self.partitions.accept(&plan);
         self.taker.fed(!plan.tasks.is_empty());
         if plan.mark == Mark::Checkpoint {
-            self.taker.begin(plan.epoch, now);
+            let origins = self.partitions.origins();
+            self.taker.begin(plan.epoch, origins, now);
         }
         self.feed(plan)
     }

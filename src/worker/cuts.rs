@@ -47,7 +47,11 @@ impl Cutter {
         tasks: &mut Vec<Task>,
     ) -> Result<u64, SourceError> {
         let (mut position, mut left) = (position, epoch_bytes);
-        let mut place = 0;
+        // Of a partition that was taken from before, the places go on.
+        let is_of =
+            |task: &&Task| task.stream == reading.stream && task.chunk.partition == partition;
+        let last = tasks.iter().rev().find(is_of);
+        let mut place = last.map_or(0, |task| task.place + 1);
         while left > 0 && until.is_none_or(|until| position < until) {
             let most = left.min(self.split_bytes);
             let Some(chunk) = reading.source.read(partition, position, most, until)? else {

@@ -18,9 +18,10 @@ use super::sinks::{Known, Planned, SinkPlan, start_from};
 use super::snapshots::Snapshots;
 use crate::dataflow::clock::Times;
 use crate::query::{Catalog, Query};
+use crate::record::LastRecord;
 use crate::source::{Clock, Source, SourceError};
 use crate::state::{Checkpoint, CheckpointStore, DataDir, Journal, StateError};
-use crate::time::Epoch;
+use crate::time::{Epoch, millis_of};
 use crate::view::{CheckpointInfo, Checkpoints, History, Outbox, QuerySpec, Views};
 
 /// How the service runs.
@@ -42,6 +43,9 @@ pub struct LiveOptions {
     pub retain: usize,
     /// How much of the past views keep.
     pub history: History,
+    /// How far a partition may run ahead of the slowest of its stream, by stream; as far as it will
+    /// where nothing is said.
+    pub max_drift: BTreeMap<String, Duration>,
     /// What happens to records that cannot be read, by stream; dead-letter where nothing is said.
     pub poison: BTreeMap<String, Poison>,
 }
@@ -159,12 +163,12 @@ impl Live {
         let store = CheckpointStore::open(&data, options.retain)?;
         let journal = Journal::open(&data)?;
         let start = start_from(&store, &journal, &sinks)?;
-        let (rows, times, saved) = saved(start.checkpoint, &catalog, &sources)?;
-        let restored = saved.map(|(epoch, _)| epoch);
+        let saved = saved(start.checkpoint, &catalog, &sources)?;
+        let (times, restored) = (saved.times, saved.epoch.map(|(epoch, _)| epoch));
         let views = Arc::new(views(&catalog, &data, &options));
         let sinks = Planned::new(sinks, &views, restored, start.sent);
         let (outboxes, (messages, inbox)) = (Arc::clone(&sinks.outboxes), channel());
-        let snapshots = snapshots(rows, &sinks, &messages)?;
+        let snapshots = snapshots(saved.rows, &sinks, &messages)?;
         let said = teller(&messages);
         let dataflow = Dataflow::start(Setup {
             queries,
@@ -179,7 +183,8 @@ impl Live {
         let arrived = Arc::new(AtomicBool::new(false));
         let stale = Arc::new(AtomicBool::new(false));
         let readings = readings(sources, &catalog, &messages, &arrived);
-        let partitions = Partitions::new(readings, &times, options.idle_timeout);
+        let (idle, drifts) = (options.idle_timeout, drifts(&options, &catalog));
+        let partitions = Partitions::new(readings, &times, &saved.lasts, idle, drifts);
         let taker = Taker::new(
             store.clone(),
             snapshots,
@@ -188,7 +193,13 @@ impl Live {
             catalog.boundaries.len() * options.workers,
             now,
         );
-        let known = Known::new(data.run(), saved, &journal, &catalog, options.max_ahead);
+        let known = Known::new(
+            data.run(),
+            saved.epoch,
+            &journal,
+            &catalog,
+            options.max_ahead,
+        );
         let sinks = sinks.start(known, waker(&messages, &arrived))?;
         let coordinator = Coordinator {
             arrived,
@@ -296,16 +307,37 @@ fn waker(
     }
 }
 
+/// How far partitions may run ahead, in ms, by stream of the catalog.
+fn drifts(options: &LiveOptions, catalog: &Catalog) -> BTreeMap<u16, i64> {
+    let drifts = options.max_drift.iter();
+    drifts
+        .filter_map(|(name, drift)| Some((catalog.stream(name)?, millis_of(*drift))))
+        .collect()
+}
+
 type Rows = BTreeMap<String, Vec<arrow_array::RecordBatch>>;
 
-/// What to start from: the rows and times of a checkpoint, its epoch and its run.
+/// What to start from: a checkpoint, or nothing.
+struct Saved {
+    rows: Rows,
+    times: Times,
+    lasts: BTreeMap<(u16, u32), LastRecord>,
+    /// Its epoch and its run.
+    epoch: Option<(Epoch, u64)>,
+}
+
 fn saved(
     checkpoint: Option<Checkpoint>,
     catalog: &Catalog,
     sources: &[Box<dyn Source>],
-) -> Result<(Rows, Times, Option<(Epoch, u64)>), LiveError> {
+) -> Result<Saved, LiveError> {
     let Some(checkpoint) = checkpoint else {
-        return Ok((Rows::new(), restore::times(None, catalog), None));
+        return Ok(Saved {
+            rows: Rows::new(),
+            times: restore::times(None, catalog),
+            lasts: BTreeMap::new(),
+            epoch: None,
+        });
     };
     let manifest = checkpoint.manifest();
     for source in sources {
@@ -325,11 +357,12 @@ fn saved(
         }
     }
     let rows = fitting_rows(&checkpoint, catalog)?;
-    Ok((
+    Ok(Saved {
         rows,
-        restore::times(Some(manifest), catalog),
-        Some((manifest.epoch, manifest.run)),
-    ))
+        times: restore::times(Some(manifest), catalog),
+        lasts: restore::lasts(Some(manifest), catalog),
+        epoch: Some((manifest.epoch, manifest.run)),
+    })
 }
 
 /// The saved rows, if all of them fit this build.

@@ -13,6 +13,7 @@ mod checkpoints;
 mod coordinator;
 pub mod cuts;
 pub mod live;
+mod look;
 mod outlet;
 mod partitions;
 pub mod replay;

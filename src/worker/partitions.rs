@@ -1,15 +1,20 @@
 //! How far every partition was read, and which of them are silent.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::cuts::{Cutter, EPOCH_BYTES, Reading};
-use super::restore::Origins;
+use super::look::{Known, Look};
+use super::restore::{Origin, Origins};
 use crate::dataflow::clock::{NONE, PartitionTime, StreamTime, Times};
 use crate::dataflow::feed::{Change, Mark, PartitionChange, Plan, Task};
 use crate::query::Catalog;
+use crate::record::{LastRecord, Positions};
 use crate::source::SourceError;
 use crate::state::{JournalEntry, PartitionChange as JournalledChange, PartitionEvent};
+use crate::time::Timestamp;
+use crate::view::{PartitionStanding, Standing, Trouble};
 
 /// How long to wait before a source that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -25,36 +30,39 @@ pub(super) struct Partitions {
     readings: Vec<Held>,
     known: BTreeMap<(u16, u32), Known>,
     idle_timeout: Duration,
+    max_drift: BTreeMap<u16, i64>,
     /// When the sources were last looked at with room to read.
     looked_at: Option<Instant>,
     streams: usize,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Known {
-    position: u64,
-    end: u64,
-    idle: bool,
-    /// Whether the dataflow was told of it.
-    is_told: bool,
-    /// How long nothing came while we were reading.
-    quiet: Duration,
-}
-
 impl Partitions {
-    /// Starts at the positions of a checkpoint.
-    pub fn new(readings: Vec<Reading>, times: &Times, idle_timeout: Duration) -> Partitions {
+    /// Starts at the positions of a checkpoint, before which the last records looked like `lasts`.
+    pub fn new(
+        mut readings: Vec<Reading>,
+        times: &Times,
+        lasts: &BTreeMap<(u16, u32), LastRecord>,
+        idle_timeout: Duration,
+        max_drift: BTreeMap<u16, i64>,
+    ) -> Partitions {
         let mut known = BTreeMap::new();
         for (stream, time) in (0..).zip(&times.streams) {
             for (id, p) in &time.partitions {
-                let (position, idle) = (p.position, p.idle);
                 let at = Known {
-                    position,
-                    idle,
+                    idle: p.idle,
                     is_told: true,
-                    ..Known::default()
+                    highest: p.highest,
+                    last: lasts.get(&(stream, *id)).copied(),
+                    ..Known::at(p.position)
                 };
                 known.insert((stream, *id), at);
+            }
+        }
+        for Reading { source, stream } in &mut readings {
+            for ((_, id), known) in known.range((*stream, 0)..=(*stream, u32::MAX)) {
+                if let Some(last) = known.last {
+                    source.recognise(*id, known.position, last);
+                }
             }
         }
         let held = |reading| Held { reading, up: None };
@@ -63,6 +71,7 @@ impl Partitions {
             readings,
             known,
             idle_timeout,
+            max_drift,
             looked_at: None,
             streams: times.streams.len(),
         }
@@ -85,6 +94,7 @@ impl Partitions {
                 silence,
                 room: room / waiting.max(1),
                 idle_after: self.idle_timeout,
+                max_drift: self.max_drift.get(&held.reading.stream).copied(),
             };
             waiting -= 1;
             let is_held = |(_, since): &(String, Instant)| now.duration_since(*since) < RETRY;
@@ -116,13 +126,16 @@ impl Partitions {
     pub fn origins(&self) -> Origins {
         let mut origins = Origins::new();
         for Held { reading, .. } in &self.readings {
-            for (_, id) in self
+            let known = self
                 .known
-                .keys()
-                .filter(|(stream, _)| *stream == reading.stream)
-            {
+                .range((reading.stream, 0)..=(reading.stream, u32::MAX));
+            for ((_, id), known) in known {
+                let origin = Origin {
+                    name: reading.source.origin(*id),
+                    last: known.last,
+                };
                 let of_stream = origins.entry(reading.stream).or_default();
-                of_stream.insert(*id, reading.source.origin(*id));
+                of_stream.insert(*id, origin);
             }
         }
         origins
@@ -134,47 +147,42 @@ impl Partitions {
             let known = self
                 .known
                 .entry((change.stream, change.partition))
-                .or_default();
+                .or_insert_with(|| Known::at(change.position));
             known.idle = change.change == Change::Idle;
             known.is_told = true;
         }
-        for task in &plan.tasks {
+        for (i, task) in plan.tasks.iter().enumerate() {
             let known = self
                 .known
                 .entry((task.stream, task.chunk.partition))
-                .or_default();
+                .or_insert_with(|| Known::at(task.chunk.start));
             known.position = task.chunk.end;
-            known.quiet = Duration::ZERO;
+            if task.has_records() {
+                known.quiet = Duration::ZERO;
+            }
+            let is_of = |other: &Task| {
+                (other.stream, other.chunk.partition) == (task.stream, task.chunk.partition)
+            };
+            let is_last = !plan.tasks[i + 1..].first().is_some_and(is_of);
+            if is_last && task.chunk.positions == Positions::Framed {
+                known.last = LastRecord::of(&task.chunk.bytes).or(known.last);
+            }
         }
     }
 
-    /// Cuts a journalled epoch again.
+    /// Cuts a journalled epoch again, and says whether it is whole. Where a source waits for records
+    /// that were read before, call again later with the same plan.
     pub fn again(
         &mut self,
         entry: &JournalEntry,
         catalog: &Catalog,
         cutter: &mut Cutter,
         plan: &mut Plan,
-    ) -> Result<(), SourceError> {
-        for event in &entry.events {
-            // What no query reads any more is not fed any more.
-            let Some(stream) = catalog.stream(&event.stream) else {
-                continue;
-            };
-            let change = match event.change {
-                JournalledChange::Appeared => Change::Appeared,
-                JournalledChange::Idle => Change::Idle,
-                JournalledChange::Revived => Change::Revived,
-            };
-            let partition = event.partition;
-            self.find(stream, partition)?;
-            plan.changes.push(PartitionChange {
-                stream,
-                partition,
-                change,
-            });
-        }
+    ) -> Result<bool, SourceError> {
+        plan.changes = changes(entry, catalog);
+        let mut is_whole = true;
         for (name, reached) in &entry.streams {
+            // What no query reads any more is not fed any more.
             let Some(stream) = catalog.stream(name) else {
                 continue;
             };
@@ -182,49 +190,83 @@ impl Partitions {
                 continue;
             };
             for (partition, until) in reached {
-                let known = self
-                    .known
-                    .get(&(stream, *partition))
-                    .copied()
+                let from = taken(plan, stream, *partition)
+                    .or_else(|| self.known.get(&(stream, *partition)).map(|k| k.position))
+                    .or_else(|| appeared_at(plan, stream, *partition))
                     .unwrap_or_default();
-                let from = known.position;
                 let tasks = &mut plan.tasks;
-                let to = cutter.take(reading, *partition, from, usize::MAX, Some(*until), tasks)?;
-                if to < *until {
-                    return Err(SourceError::Gone {
-                        stream: name.clone(),
-                        partition: *partition,
-                        position: *until,
-                        first: from,
-                        end: to,
-                    });
+                match cutter.take(reading, *partition, from, usize::MAX, Some(*until), tasks) {
+                    Ok(to) if to >= *until => {}
+                    Ok(to) => {
+                        return Err(SourceError::Gone {
+                            stream: name.clone(),
+                            partition: *partition,
+                            position: *until,
+                            first: from,
+                            end: to,
+                        });
+                    }
+                    Err(SourceError::Waiting { .. }) => is_whole = false,
+                    Err(error) => return Err(error),
                 }
             }
         }
-        self.accept(plan);
-        Ok(())
+        if is_whole {
+            self.accept(plan);
+        }
+        Ok(is_whole)
     }
 
-    /// Notes a partition, at the first position its source still has.
-    fn find(&mut self, stream: u16, partition: u32) -> Result<(), SourceError> {
-        let reading = find(&mut self.readings, stream);
-        if let Some(reading) = reading
-            && !self.known.contains_key(&(stream, partition))
-        {
-            let found = reading.source.partitions()?;
-            let position = found
-                .iter()
-                .find(|p| p.id == partition)
-                .map_or(0, |p| p.first);
-            self.known.insert(
-                (stream, partition),
-                Known {
-                    position,
-                    ..Known::default()
-                },
-            );
+    /// Says to the sources that all epochs of the journal were cut again.
+    pub fn resume(&mut self) {
+        for Held { reading, .. } in &mut self.readings {
+            let known = self
+                .known
+                .range((reading.stream, 0)..=(reading.stream, u32::MAX));
+            let positions = known
+                .map(|((_, id), known)| (*id, known.position))
+                .collect();
+            reading.source.resume(&positions);
         }
-        Ok(())
+    }
+
+    /// Hears how far event time has come in a closed epoch.
+    pub fn hear(&mut self, times: &Times) {
+        for ((stream, partition), known) in &mut self.known {
+            let time = times.streams.get(usize::from(*stream));
+            if let Some(time) = time.and_then(|time| time.partitions.get(partition)) {
+                known.highest = time.highest;
+            }
+        }
+    }
+
+    /// How each stream is doing.
+    pub fn standings(&self, now: Timestamp) -> impl Iterator<Item = (&str, Standing)> {
+        let trouble = move |why: &Arc<str>| Trouble {
+            why: Arc::clone(why),
+            since: now,
+        };
+        self.readings.iter().map(move |Held { reading, up }| {
+            let held = up.as_ref().map(|(why, _)| Arc::from(why.as_str()));
+            let problem = held.or_else(|| reading.source.problem());
+            let known = self
+                .known
+                .range((reading.stream, 0)..=(reading.stream, u32::MAX));
+            let partitions = known.map(|((_, id), known)| {
+                let standing = PartitionStanding {
+                    end: known.end,
+                    silent_ms: u64::try_from(known.quiet.as_millis()).unwrap_or(u64::MAX),
+                    is_ahead: known.is_ahead,
+                    trouble: known.problem.as_ref().map(trouble),
+                };
+                (*id, standing)
+            });
+            let standing = Standing {
+                trouble: problem.as_ref().map(trouble),
+                partitions: partitions.collect(),
+            };
+            (reading.source.stream(), standing)
+        })
     }
 
     /// The position after the last record of a partition, as last seen.
@@ -251,6 +293,16 @@ impl Partitions {
         Times { streams }
     }
 
+    /// Tells the sources what the newest checkpoint holds.
+    pub fn checkpointed(&mut self, times: &Times) {
+        for Held { reading, .. } in &mut self.readings {
+            let time = times.streams.get(usize::from(reading.stream));
+            for (id, partition) in time.into_iter().flat_map(|time| &time.partitions) {
+                reading.source.checkpointed(*id, partition.position);
+            }
+        }
+    }
+
     /// Lets sources go of what no restart will read again.
     pub fn release(&mut self, times: &Times) {
         for Held { reading, .. } in &mut self.readings {
@@ -275,72 +327,41 @@ fn bytes(tasks: &[Task]) -> usize {
     tasks.iter().map(|task| task.chunk.bytes.len()).sum()
 }
 
-/// One look at a source.
-struct Look {
-    /// How long ago the last look was, if nothing kept us from reading since.
-    silence: Duration,
-    /// How many bytes may be taken.
-    room: usize,
-    idle_after: Duration,
+/// What partitions did in a journalled epoch.
+fn changes(entry: &JournalEntry, catalog: &Catalog) -> Vec<PartitionChange> {
+    let change = |event: &PartitionEvent| {
+        let change = match event.change {
+            JournalledChange::Appeared => Change::Appeared,
+            JournalledChange::Idle => Change::Idle,
+            JournalledChange::Revived => Change::Revived,
+        };
+        Some(PartitionChange {
+            stream: catalog.stream(&event.stream)?,
+            partition: event.partition,
+            change,
+            position: event.position,
+        })
+    };
+    entry.events.iter().filter_map(change).collect()
 }
 
-impl Look {
-    fn at(
-        &self,
-        reading: &mut Reading,
-        known: &mut BTreeMap<(u16, u32), Known>,
-        cutter: &mut Cutter,
-        plan: &mut Plan,
-    ) -> Result<(), SourceError> {
-        let stream = reading.stream;
-        let found = reading.source.partitions()?;
-        let share = (self.room / found.len().max(1)).clamp(1, EPOCH_BYTES);
-        let mut outcome = Ok(());
-        for partition in &found {
-            let known = known.entry((stream, partition.id)).or_insert(Known {
-                position: partition.first,
-                ..Known::default()
-            });
-            let at = plan.changes.len();
-            known.end = partition.end;
-            let (id, from, before) = (partition.id, known.position, plan.tasks.len());
-            let taken = cutter.take(reading, id, from, share, None, &mut plan.tasks);
-            // What was read before an error is fed, and must be announced like any other.
-            let change = match (plan.tasks.len() > before, &taken) {
-                _ if !known.is_told => Some(Change::Appeared),
-                (true, _) => known.idle.then_some(Change::Revived),
-                (false, Ok(_)) => known.fell_silent(self),
-                (false, Err(_)) => None,
-            };
-            let change = change.map(|change| PartitionChange {
-                stream,
-                partition: id,
-                change,
-            });
-            plan.changes.splice(at..at, change);
-            outcome = outcome.and(taken.map(|_| ()));
-        }
-        // A partition that the source lists no more sends nothing more.
-        for ((_, id), known) in known.range_mut((stream, 0)..=(stream, u32::MAX)) {
-            let is_listed = found.iter().any(|partition| partition.id == *id);
-            if let Some(change) = (!is_listed).then(|| known.fell_silent(self)).flatten() {
-                plan.changes.push(PartitionChange {
-                    stream,
-                    partition: *id,
-                    change,
-                });
-            }
-        }
-        outcome
-    }
+/// The position after what a plan takes of a partition.
+fn taken(plan: &Plan, stream: u16, partition: u32) -> Option<u64> {
+    let is_of = |task: &&Task| task.stream == stream && task.chunk.partition == partition;
+    plan.tasks
+        .iter()
+        .rev()
+        .find(is_of)
+        .map(|task| task.chunk.end)
 }
 
-impl Known {
-    /// Takes note of silence; says when it has lasted long enough.
-    fn fell_silent(&mut self, look: &Look) -> Option<Change> {
-        self.quiet += look.silence;
-        (self.quiet >= look.idle_after && !self.idle).then_some(Change::Idle)
-    }
+fn appeared_at(plan: &Plan, stream: u16, partition: u32) -> Option<u64> {
+    let is_of =
+        |change: &&PartitionChange| change.stream == stream && change.partition == partition;
+    plan.changes
+        .iter()
+        .find(is_of)
+        .map(|change| change.position)
 }
 
 /// A plan's line in the journal.
@@ -365,6 +386,7 @@ pub(super) fn entry(plan: &Plan, run: u64, catalog: &Catalog) -> JournalEntry {
                 Change::Idle => JournalledChange::Idle,
                 Change::Revived => JournalledChange::Revived,
             },
+            position: change.position,
         })
         .collect();
     entry

@@ -169,6 +169,7 @@ impl Epochs {
                         stream,
                         partition,
                         change,
+                        position: 0,
                     });
                     0
                 });

@@ -105,7 +105,6 @@ pub(super) fn config(settings: &KafkaSettings) -> ClientConfig {
     for (key, value) in &settings.properties {
         config.set(key, value);
     }
-    config.set("bootstrap.servers", &settings.brokers);
     config
 }
 

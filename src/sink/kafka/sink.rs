@@ -10,9 +10,7 @@ use crate::view::{Delivery, Message};
 /// Where and how a sink sends.
 #[derive(Clone, Debug)]
 pub struct KafkaSettings {
-    /// The brokers to ask first: `host:port`, separated by commas.
-    pub brokers: String,
-    /// Further properties of librdkafka.
+    /// Properties of librdkafka, the brokers among them.
     pub properties: BTreeMap<String, String>,
     /// Tells this service's sinks from another's on the same cluster.
     pub group: String,

@@ -28,10 +28,14 @@ fn cluster() -> Cluster {
     cluster
 }
 
+fn brokers(cluster: &Cluster) -> BTreeMap<String, String> {
+    let name = "bootstrap.servers".to_owned();
+    [(name, cluster.bootstrap_servers())].into()
+}
+
 fn settings(cluster: &Cluster, delivery: Delivery) -> KafkaSettings {
     KafkaSettings {
-        brokers: cluster.bootstrap_servers(),
-        properties: BTreeMap::new(),
+        properties: brokers(cluster),
         group: "g".to_owned(),
         sink: "s".to_owned(),
         topic: "out".to_owned(),

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::opened::{Header, OpenedFile, Skipping};
 use super::split::{Csv, Splitter};
 use crate::record::{Chunk, Format, Positions, Span};
-use crate::source::{Partition, Source, SourceError, Wake};
+use crate::source::{Partition, Source, SourceError};
 
 const BLOCK: usize = 1 << 20;
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
@@ -280,11 +280,7 @@ impl Source for FileSource {
         let mut partitions = Vec::with_capacity(self.files.len());
         for (file, id) in self.files.iter_mut().zip(0..) {
             file.look(&self.stream)?;
-            partitions.push(Partition {
-                id,
-                first: 0,
-                end: file.len,
-            });
+            partitions.push(Partition::new(id, 0, file.len));
         }
         Ok(partitions)
     }
@@ -316,7 +312,7 @@ impl Source for FileSource {
         if opened.unfinished == Some((position, len)) {
             return Ok(None);
         }
-        let (mut start, mut format) = (position, Format::Ndjson);
+        let (mut start, mut format) = (position, Format::Json);
         let mut columns = 0;
         if opened.format == FileFormat::Csv {
             let Some(header) = self.header(file)? else {
@@ -364,6 +360,7 @@ impl Source for FileSource {
             positions,
             bytes,
             spans,
+            lost: 0,
         }))
     }
 
@@ -373,15 +370,7 @@ impl Source for FileSource {
         file.map_or_else(String::new, |file| format!("file {}", file.name()))
     }
 
-    /// Does nothing: a file does not tell that it grew, so it is polled.
-    fn on_arrival(&mut self, _wake: Wake) {}
-
     fn is_bounded(&self) -> bool {
         !self.options.tail
-    }
-
-    /// Does nothing: files belong to whoever writes them.
-    fn release(&mut self, _partition: u32, _position: u64) -> Result<(), SourceError> {
-        Ok(())
     }
 }

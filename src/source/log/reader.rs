@@ -93,7 +93,7 @@ impl Source for LogSource {
 
     fn partitions(&mut self) -> Result<Vec<Partition>, SourceError> {
         let (first, end) = self.visible.range();
-        Ok(vec![Partition { id: 0, first, end }])
+        Ok(vec![Partition::new(0, first, end)])
     }
 
     fn read(
@@ -127,10 +127,11 @@ impl Source for LogSource {
             partition,
             start: position,
             end: at,
-            format: Format::Ndjson,
+            format: Format::Json,
             positions: Positions::Records,
             bytes: taken.bytes.into(),
             spans: taken.spans,
+            lost: 0,
         }))
     }
 

@@ -22,6 +22,7 @@ fn entry(epoch: Epoch, run: u64) -> JournalEntry {
             stream: "clicks".to_owned(),
             partition: 7,
             change,
+            position: epoch,
         }],
         checkpoint: epoch.is_multiple_of(2),
     }

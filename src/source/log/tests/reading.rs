@@ -71,14 +71,7 @@ fn until_in_the_middle_of_a_frame_is_exact_and_reading_goes_on_there() {
 fn positions_not_there_are_told() {
     let (_fixture, log, _) = filled(&[3]);
     let mut source = log.source("s").unwrap();
-    assert_eq!(
-        source.partitions().unwrap(),
-        [Partition {
-            id: 0,
-            first: 0,
-            end: 3
-        }]
-    );
+    assert_eq!(source.partitions().unwrap(), [Partition::new(0, 0, 3)]);
     assert!(source.read(0, 3, 100, None).unwrap().is_none());
     assert!(matches!(
         source.read(0, 4, 100, None),
