@@ -156,18 +156,14 @@ impl Live {
         let now = Instant::now();
         let store = CheckpointStore::open(&data, options.retain)?;
         let journal = Journal::open(&data)?;
-        let Saved {
-            rows,
-            times,
-            lasts,
-            epoch: restored,
-        } = saved(&store, &catalog, &sources)?;
+        let saved = saved(&store, &catalog, &sources)?;
+        let (times, restored) = (saved.times, saved.epoch);
         let views = Arc::new(views(&catalog, &data, &options));
         let (messages, inbox) = channel();
         let snapshots = {
             let heard = teller(&messages);
             let heard = move |epoch, result| heard(Message::Heard(epoch, result));
-            Snapshots::start(rows, Box::new(heard)).map_err(LiveError::Thread)?
+            Snapshots::start(saved.rows, Box::new(heard)).map_err(LiveError::Thread)?
         };
         let said = teller(&messages);
         let dataflow = Dataflow::start(Setup {
@@ -184,7 +180,7 @@ impl Live {
         let stale = Arc::new(AtomicBool::new(false));
         let readings = readings(sources, &catalog, &messages, &arrived);
         let (idle, drifts) = (options.idle_timeout, drifts(&options, &catalog));
-        let partitions = Partitions::new(readings, &times, &lasts, idle, drifts);
+        let partitions = Partitions::new(readings, &times, &saved.lasts, idle, drifts);
         let taker = Taker::new(
             store.clone(),
             snapshots,
