@@ -193,13 +193,7 @@ impl Live {
             catalog.boundaries.len() * options.workers,
             now,
         );
-        let known = Known::new(
-            data.run(),
-            saved.epoch,
-            &journal,
-            &catalog,
-            options.max_ahead,
-        );
+        let known = Known::new(&data, &journal, &catalog, saved.epoch, options.max_ahead);
         let sinks = sinks.start(known, waker(&messages, &arrived))?;
         let coordinator = Coordinator {
             arrived,
@@ -219,14 +213,13 @@ impl Live {
             progress: Progress::new(restored.unwrap_or(0), now),
         };
         let thread = spawn(move || coordinator.run(&inbox, restored, data, on_failure))?;
-        let thread = Mutex::new(Some(thread));
         Ok(Live {
             views,
             stale,
             outboxes,
             messages,
             store,
-            thread,
+            thread: Mutex::new(Some(thread)),
         })
     }
 

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::live::LiveError;
 use crate::query::{Catalog, QueryDef};
 use crate::sink::{Driver, Driving, Past, Sink};
-use crate::state::{Checkpoint, CheckpointStore, Journal, StateError};
+use crate::state::{Checkpoint, CheckpointStore, DataDir, Journal, StateError};
 use crate::time::Epoch;
 use crate::view::{Outbox, Sent, SinkSpec, Views};
 
@@ -196,14 +196,14 @@ pub(super) struct Known<'a> {
 
 impl<'a> Known<'a> {
     pub fn new(
-        run: u64,
-        restored: Option<(Epoch, u64)>,
+        data: &DataDir,
         journal: &'a Journal,
         catalog: &'a Catalog,
+        restored: Option<(Epoch, u64)>,
         max_ahead: Duration,
     ) -> Known<'a> {
         Known {
-            run,
+            run: data.run(),
             restored,
             journal,
             catalog,
