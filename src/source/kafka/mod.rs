@@ -361,6 +361,7 @@ mod tests {
             buffer_bytes: BOUND,
             discover_every: LONG,
             silent_after: LONG,
+            registry: None,
         })
         .unwrap();
         source.resume(&BTreeMap::new());
