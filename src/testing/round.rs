@@ -109,9 +109,9 @@ impl Round {
         messages: &[Message<'_>],
     ) -> Round {
         let mut bytes = Vec::new();
-        messages
-            .iter()
-            .for_each(|message| message.write(&mut bytes));
+        for message in messages {
+            message.write(&mut bytes);
+        }
         self.records.push(Records {
             stream: stream.to_owned(),
             partition,

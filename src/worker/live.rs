@@ -156,25 +156,20 @@ impl Live {
         let now = Instant::now();
         let store = CheckpointStore::open(&data, options.retain)?;
         let journal = Journal::open(&data)?;
-        let Saved {
-            rows,
-            times,
-            lasts,
-            epoch: restored,
-        } = saved(&store, &catalog, &sources)?;
+        let saved = saved(&store, &catalog, &sources)?;
         let views = Arc::new(views(&catalog, &data, &options));
         let (messages, inbox) = channel();
         let snapshots = {
             let heard = teller(&messages);
             let heard = move |epoch, result| heard(Message::Heard(epoch, result));
-            Snapshots::start(rows, Box::new(heard)).map_err(LiveError::Thread)?
+            Snapshots::start(saved.rows, Box::new(heard)).map_err(LiveError::Thread)?
         };
         let said = teller(&messages);
         let dataflow = Dataflow::start(Setup {
             queries,
             catalog: catalog.clone(),
             workers: options.workers,
-            times: times.clone(),
+            times: saved.times.clone(),
             max_ahead: options.max_ahead,
             final_only: false,
             hands: hands(&snapshots, &views, &options),
@@ -184,7 +179,7 @@ impl Live {
         let stale = Arc::new(AtomicBool::new(false));
         let readings = readings(sources, &catalog, &messages, &arrived);
         let (idle, drifts) = (options.idle_timeout, drifts(&options, &catalog));
-        let partitions = Partitions::new(readings, &times, &lasts, idle, drifts);
+        let partitions = Partitions::new(readings, &saved.times, &saved.lasts, idle, drifts);
         let taker = Taker::new(
             store.clone(),
             snapshots,
@@ -208,10 +203,10 @@ impl Live {
             taker,
             partitions,
             cutter: Cutter::new(SPLIT_BYTES),
-            progress: Progress::new(restored.unwrap_or(0), now),
+            progress: Progress::new(saved.epoch.unwrap_or(0), now),
         };
         let thread = std::thread::Builder::new().name("coordinator".to_owned());
-        let thread = thread.spawn(move || coordinator.run(&inbox, restored, data, on_failure));
+        let thread = thread.spawn(move || coordinator.run(&inbox, saved.epoch, data, on_failure));
         let thread = Mutex::new(Some(thread.map_err(LiveError::Thread)?));
         Ok(Live {
             views,

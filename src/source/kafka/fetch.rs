@@ -29,6 +29,8 @@ const HELD: Duration = Duration::from_secs(1);
 #[derive(Default)]
 struct Batch {
     frames: Vec<u8>,
+    /// Where the last of them begins.
+    last_at: usize,
     /// The offset after them, and after what nobody may read: the marks of transactions, and what
     /// was aborted or compacted away.
     end: u64,
@@ -224,7 +226,7 @@ impl Fetcher {
         };
         self.take_headers(message);
         let batch = self.batches.entry(partition).or_default();
-        let before = batch.frames.len();
+        batch.last_at = batch.frames.len();
         Message {
             position,
             timestamp,
@@ -236,7 +238,7 @@ impl Fetcher {
         .write(&mut batch.frames);
         batch.end = position + 1;
         batch.is_at_end = false;
-        batch.frames.len() - before
+        batch.frames.len() - batch.last_at
     }
 
     /// Takes the headers of a message. One whose name is not text is left out: Kafka's own clients
@@ -356,6 +358,7 @@ fn add_to(reading: &mut Reading, mut batch: Batch) -> bool {
     reading.is_at_end = batch.is_at_end;
     reading.heard_at = now();
     reading.trouble = None;
+    let last = LastRecord::of(&batch.frames[batch.last_at..]);
     if let Some(proof) = reading.proof.take()
         && !is_proven(proof, reading.buffer.next(), &mut batch.frames)
     {
@@ -364,7 +367,7 @@ fn add_to(reading: &mut Reading, mut batch: Batch) -> bool {
     }
     let has_more = batch.end > reading.buffer.next();
     if has_more {
-        reading.last = LastRecord::of(&batch.frames).or(reading.last);
+        reading.last = last.or(reading.last);
         reading.buffer.push(batch.frames, batch.end);
         reading.end = reading.end.max(batch.end);
     }

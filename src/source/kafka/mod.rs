@@ -182,16 +182,18 @@ impl Source for KafkaSource {
     fn partitions(&mut self) -> Result<Vec<Partition>, SourceError> {
         let state = self.shared.lock();
         let is_reached = state.trouble.first().is_none();
-        let known = state.partitions.iter().filter_map(|(id, reading)| {
-            reading.is_listed().then(|| Partition {
-                is_live: is_reached && reading.is_silent() && reading.trouble.is_none(),
-                problem: reading.trouble.clone(),
-                ..Partition::new(
-                    *id,
-                    reading.first.unwrap_or_default(),
-                    reading.end.max(reading.buffer.next()),
-                )
-            })
+        let listed = state
+            .partitions
+            .iter()
+            .filter(|(_, reading)| reading.is_listed());
+        let known = listed.map(|(id, reading)| Partition {
+            is_live: is_reached && reading.is_silent() && reading.trouble.is_none(),
+            problem: reading.trouble.clone(),
+            ..Partition::new(
+                *id,
+                reading.first.unwrap_or_default(),
+                reading.end.max(reading.buffer.next()),
+            )
         });
         Ok(known.collect())
     }
