@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::ops::Range;
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::Builder;
 use std::time::Instant;
 
@@ -13,6 +15,30 @@ use crate::kafka::{Broker, until};
 use crate::service;
 
 const USERS: u64 = 100;
+
+const NOBODY: &str = "nobody panics with the lock";
+
+/// Lets the producer write so many lines, and no more.
+#[derive(Default)]
+struct Gate {
+    lines: Mutex<u64>,
+    changed: Condvar,
+}
+
+impl Gate {
+    fn open(&self, lines: u64) {
+        *self.lines.lock().expect(NOBODY) = lines;
+        self.changed.notify_all();
+    }
+
+    /// A line, once it may be written.
+    fn pass(&self, i: u64, count: u64) -> String {
+        let open = self.lines.lock().expect(NOBODY);
+        let open = self.changed.wait_while(open, |open| *open <= i);
+        drop(open.expect(NOBODY));
+        line(i, count)
+    }
+}
 
 /// A line of the producer, `KEY<TAB>VALUE`. Times grow over half an hour.
 fn line(i: u64, count: u64) -> String {
@@ -50,27 +76,36 @@ fn a_million_clicks_are_counted_once_whatever_happens() {
     };
     let text = std::env::var("WATERCLOCK_TEST_CLICKS").unwrap_or_default();
     let count: u64 = text.parse().unwrap_or(100_000);
-    let topic = Clicks::with(&broker, 4, &[]).unwrap();
+    let topic = Clicks::with(&broker, 4, &[]);
     let tools = broker.tools().expect("the broker is of Java");
     let begun = Instant::now();
     let (client, name) = (topic.client.clone(), topic.topic.clone());
+    let gate = Arc::new(Gate::default());
+    let opened = Arc::clone(&gate);
     let producer = Builder::new().name("producer".to_owned()).spawn(move || {
-        tools.produce(&name, (0..count / 2).map(|i| line(i, count)));
+        let lines = |range: Range<u64>| range.map(|i| opened.pass(i, count));
+        tools.produce(&name, lines(0..count / 2));
         client.raise_partitions(&name, 6);
-        tools.produce(&name, (count / 2..count).map(|i| line(i, count)));
+        tools.produce(&name, lines(count / 2..count));
     });
     let producer = producer.unwrap();
 
+    // Each fault comes while records are written that are to be read.
     let launch = topic.launch();
     let mut service = launch.start_ready();
-    wait_for_offsets(&service, count / 10);
-    service = kill_and_start(service, &launch);
-    wait_for_offsets(&service, count * 4 / 10);
-    service = kill_and_start(service, &launch);
-    wait_for_offsets(&service, count * 6 / 10);
-    broker.restart();
-    wait_for_offsets(&service, count * 8 / 10);
-    service = kill_and_start(service, &launch);
+    for (open, read, more) in [(25, 15, 40), (40, 30, 65), (75, 70, 95)] {
+        gate.open(count * open / 100);
+        wait_for_offsets(&service, count * read / 100);
+        gate.open(count * more / 100);
+        service = kill_and_start(service, &launch);
+        if more == 65 {
+            wait_for_offsets(&service, count * 55 / 100);
+            gate.open(count * 75 / 100);
+            broker.restart();
+        }
+    }
+    assert!(positions(&service).iter().sum::<u64>() < count);
+    gate.open(count);
     producer.join().unwrap();
     wait_for_offsets(&service, count);
     let read = begun.elapsed();
@@ -84,8 +119,8 @@ fn a_million_clicks_are_counted_once_whatever_happens() {
         (Some(0), vec![])
     );
     let said = format!(
-        "{count} clicks of {USERS} users over {:?}, all counted once after {read:.1?}: three kills, \
-         a restart of the broker, partitions raised from 4 to 6; committed {:?}",
+        "{count} clicks of {USERS} users over {:?}, all counted once after {read:.1?}: three \
+         kills, a restart of the broker, partitions raised from 4 to 6; committed {:?}",
         positions(&service),
         topic.committed(),
     );

@@ -23,11 +23,11 @@ pub struct Clicks {
 impl Clicks {
     /// A topic of so many partitions on the broker that all tests share; `None` without one.
     pub fn new(partitions: usize) -> Option<Clicks> {
-        Clicks::with(Broker::shared()?, partitions, &[])
+        Some(Clicks::with(Broker::shared()?, partitions, &[]))
     }
 
     /// A topic with settings on a broker.
-    pub fn with(broker: &Broker, partitions: usize, settings: &[(&str, &str)]) -> Option<Clicks> {
+    pub fn with(broker: &Broker, partitions: usize, settings: &[(&str, &str)]) -> Clicks {
         let clicks = Clicks {
             client: broker.client(),
             topic: unique("clicks"),
@@ -37,7 +37,7 @@ impl Clicks {
         clicks
             .client
             .create_topic(&clicks.topic, partitions, settings);
-        Some(clicks)
+        clicks
     }
 
     pub fn home(&self) -> &Path {
@@ -171,12 +171,16 @@ pub fn lag(service: &service::Client) -> u64 {
 
 /// Whether a partition is idle.
 pub fn is_idle(service: &service::Client, partition: usize) -> bool {
-    partitions(service)[partition]["idle"] == true
+    let all = partitions(service);
+    all.get(partition)
+        .is_some_and(|partition| partition["idle"] == true)
 }
 
 /// Whether a partition waits for slower ones.
 pub fn is_ahead(service: &service::Client, partition: usize) -> bool {
-    partitions(service)[partition]["ahead"] == true
+    let all = partitions(service);
+    all.get(partition)
+        .is_some_and(|partition| partition["ahead"] == true)
 }
 
 /// What is wrong with the stream or a partition of it.

@@ -102,7 +102,7 @@ fn all_that_is_beside_a_message_arrives() {
     };
     for setting in ["CreateTime", "LogAppendTime"] {
         let settings = [("message.timestamp.type", setting)];
-        let topic = Clicks::with(broker, 2, &settings).unwrap();
+        let topic = Clicks::with(broker, 2, &settings);
         let headers = Record::new("full")
             .header("trace", "1")
             .header("trace", "2");
@@ -161,7 +161,7 @@ fn now(topic: &Clicks) -> i64 {
     read.iter()
         .filter_map(|record| record.timestamp_ms)
         .max()
-        .unwrap()
+        .expect("one was written")
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn a_time_far_ahead_of_its_arrival_is_rejected_and_stays_so() {
     };
     for setting in ["CreateTime", "LogAppendTime"] {
         let settings = [("message.timestamp.type", setting)];
-        let topic = Clicks::with(broker, 1, &settings).unwrap();
+        let topic = Clicks::with(broker, 1, &settings);
         let (now, hour) = (now(&topic), 3_600_000);
         let at = |user: &str, ms: i64| {
             Record::new(format!(r#"{{"user_id":"{user}","click_time":{ms}}}"#)).at(now)

@@ -11,7 +11,7 @@ fn a_broker_that_is_gone_is_told_and_waited_for() {
     let Some(mut broker) = Broker::start() else {
         return;
     };
-    let topic = Clicks::with(&broker, 1, &[]).unwrap();
+    let topic = Clicks::with(&broker, 1, &[]);
     let launch = topic.launch().set("TIME__IDLE_TIMEOUT", "1s");
     let service = launch.start_ready();
     topic.produce(&clicks(1, 0..10));
@@ -91,7 +91,7 @@ fn a_right_that_is_taken_away_is_told_and_comes_back() {
     let Some(tools) = broker.tools() else {
         return;
     };
-    let topic = Clicks::with(broker, 1, &[]).unwrap();
+    let topic = Clicks::with(broker, 1, &[]);
     let service = topic.launch().start_ready();
     topic.produce(&clicks(1, 0..10));
     wait_for(&service, 10);

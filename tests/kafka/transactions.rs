@@ -78,7 +78,7 @@ fn a_compacted_topic_is_read_over_its_gaps() {
         ("segment.ms", "100"),
         ("delete.retention.ms", "0"),
     ];
-    let Some(topic) = Broker::shared().and_then(|broker| Clicks::with(broker, 1, &settings)) else {
+    let Some(topic) = Broker::shared().map(|broker| Clicks::with(broker, 1, &settings)) else {
         return;
     };
     let record = |second: u32| Record::new(click("u", second)).key(format!("k{}", second % 10));

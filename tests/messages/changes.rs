@@ -81,7 +81,7 @@ fn change(op: &str, before: &str, after: &str, ms: i64) -> String {
     };
     let (before, after) = (or_null(before), or_null(after));
     format!(
-        r#"{{"before":{before},"after":{after},"source":{{"version":"3.0","ts_ms":{ms}}},"op":"{op}","ts_ms":{}}}"#,
+        r#"{{"before":{before},"after":{after},"source":{{"ts_ms":{ms}}},"op":"{op}","ts_ms":{}}}"#,
         ms + 7
     )
 }

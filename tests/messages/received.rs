@@ -83,8 +83,9 @@ fn letters(flow: Flow) -> Table<Text, Letter> {
 
 fn headers(all: &[(&str, Option<&[u8]>)]) -> Headers {
     let mut headers = Headers::default();
-    all.iter()
-        .for_each(|(name, value)| headers.push(name, *value));
+    for (name, value) in all {
+        headers.push(name, *value);
+    }
     headers
 }
 
@@ -107,7 +108,11 @@ fn a_record_takes_what_comes_beside_it() {
             .at(1000)
             .messages("letters", 3, Format::Raw, &[full]),
     );
-    let expected = r#""a" {"value":"hello","key":"a","headers":[["trace","1"],["none",null],["trace","2"],["empty",""]],"trace":"2","partition":3,"offset":41,"at":5,"deleted":false}"#;
+    let expected = concat!(
+        r#""a" {"value":"hello","key":"a","#,
+        r#""headers":[["trace","1"],["none",null],["trace","2"],["empty",""]],"trace":"2","#,
+        r#""partition":3,"offset":41,"at":5,"deleted":false}"#,
+    );
     assert_eq!(written(&steps.rows("letters")), [expected]);
 }
 
@@ -123,7 +128,10 @@ fn nothing_beside_it_is_nothing() {
     ];
     steps.epoch(Round::new().messages("letters", 0, Format::Raw, &bare));
     // A key of no bytes is a key; a value of no bytes is a record.
-    let expected = r#""" {"value":"","key":"","headers":[],"trace":null,"partition":0,"offset":1,"at":-1,"deleted":false}"#;
+    let expected = concat!(
+        r#""" {"value":"","key":"","headers":[],"trace":null,"#,
+        r#""partition":0,"offset":1,"at":-1,"deleted":false}"#,
+    );
     assert_eq!(written(&steps.rows("letters")), [expected]);
     assert_eq!(steps.rejected_total("letters"), 0);
 }
