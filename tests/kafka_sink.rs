@@ -373,6 +373,29 @@ fn a_broker_that_is_away_stops_nothing_but_the_sink() {
 }
 
 #[test]
+fn a_topic_that_is_missing_is_named_and_waited_for() {
+    let Some(broker) = Broker::shared() else {
+        return;
+    };
+    let home = tempfile::tempdir().expect("a place for the test");
+    let sinks = Sinks::new(home.path(), broker, &[("live", "upsert", "exactly-once")]);
+    let topic = &sinks.topics["live"];
+    sinks.client.delete_topic(topic);
+    let service = sinks.launch.start_ready();
+    let token = post(&service, 0..5);
+    let expected = rows(&service, &token);
+    let reason = until("it to say so", || {
+        let status = status(&service, "live");
+        status["reason"].as_str().map(str::to_owned)
+    });
+    assert!(reason.contains(topic.as_str()), "{reason}");
+    sinks.client.create_topic(topic, 3, &[]);
+    until_sent(&service, "live");
+    check_upserts(&sinks.read("live"), &expected, true);
+    assert!(service.stop().success());
+}
+
+#[test]
 fn of_two_services_with_one_name_one_gives_way() {
     let Some(broker) = Broker::shared() else {
         return;

@@ -159,6 +159,20 @@ impl Client {
         taken.map_err(|error| self.ear.retry("begin with transactions", words(error)))
     }
 
+    /// Looks whether a topic is there; a broker that creates topics will have it created.
+    pub fn find(&self, topic: &str) -> Result<(), SinkError> {
+        let metadata = self.producer.client().fetch_metadata(Some(topic), PATIENCE);
+        let what = format!("send to topic '{topic}'");
+        let metadata = metadata.map_err(|error| self.ear.retry(&what, words(error)))?;
+        match metadata.topics().first().map(|found| found.error()) {
+            None | Some(None) => Ok(()),
+            Some(Some(error)) => {
+                let code = RDKafkaErrorCode::from(error);
+                Err(self.ear.retry(&what, code))
+            }
+        }
+    }
+
     /// Begins what [`Client::commit`] ends.
     pub fn begin(&self) -> Result<(), SinkError> {
         self.ear.heard().undelivered = None;
