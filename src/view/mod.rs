@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod bank;
+mod changelog;
 mod horizon;
 mod key;
 mod labels;
@@ -18,6 +19,7 @@ mod shard;
 mod spec;
 mod standing;
 
+pub use changelog::{Change, Finals, Span};
 pub use labels::{Labels, PartitionLabel, StreamLabel};
 pub use page::{Page, RowPosition};
 pub use ports::{
