@@ -50,6 +50,8 @@ pub(super) fn metrics(state: &State, raw: &str) -> Result<Response, Problem> {
     queries(&mut page, state, labels.as_deref());
     streams(&mut page, &stream_entries(state, labels.as_deref()));
     requests(&mut page, &state.requests);
+    page.family("subscribers", "gauge", "Subscriptions open");
+    page.sample("subscribers", &[], state.hub.subscribers());
     let mut response = HttpResponse::new(page.0.into());
     response.headers_mut().insert(
         CONTENT_TYPE,

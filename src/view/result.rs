@@ -129,14 +129,37 @@ impl View {
         limit: usize,
         final_at: Option<Timestamp>,
     ) -> Result<Page, ReadError> {
-        self.check(at)?;
-        let request = Request {
+        self.read_page(Request {
             at,
             range,
             after,
             limit,
+            bytes: u64::MAX,
             final_at,
-        };
+        })
+    }
+
+    /// The same, but at most about so many bytes of JSON, and one row at least.
+    pub fn read_bytes(
+        &self,
+        at: Epoch,
+        range: &KeyRange,
+        after: Option<&RowPosition>,
+        bytes: u64,
+        final_at: Option<Timestamp>,
+    ) -> Result<Page, ReadError> {
+        self.read_page(Request {
+            at,
+            range,
+            after,
+            limit: usize::MAX,
+            bytes,
+            final_at,
+        })
+    }
+
+    fn read_page(&self, request: Request<'_>) -> Result<Page, ReadError> {
+        self.check(request.at)?;
         merge::read(&self.shards, &self.horizon, request)
     }
 
