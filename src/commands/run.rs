@@ -214,6 +214,7 @@ fn die_on_panic() {
         report(panic);
         let on = std::thread::current().name().unwrap_or_default().to_owned();
         if on.starts_with("timely")
+            || on.starts_with("kafka")
             || on == "coordinator"
             || on == "snapshots"
             || on == "journal-sync"

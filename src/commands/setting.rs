@@ -8,14 +8,18 @@ use anyhow::{Context, anyhow, bail};
 use waterclock::Query;
 use waterclock::config::{Config, OnLost, PoisonPolicy, RecordFormat, StreamConfig, StreamSource};
 use waterclock::query::{BuildError, Catalog, Overrides};
-use waterclock::record::Format;
+use waterclock::record::{Format, Schemas};
 use waterclock::source::file::{self, FileOptions, FileSource};
 use waterclock::source::kafka::{self, KafkaOptions, KafkaSource, Start};
 use waterclock::source::log::{EmbeddedLog, LogOptions, StreamDef};
+use waterclock::source::registry::RegistryOptions;
 use waterclock::source::{Clock, Source};
 use waterclock::state::DataDir;
-use waterclock::time::Timestamp;
+use waterclock::time::{Timestamp, seconds};
 use waterclock::worker::Poison;
+
+/// After how long a partition of a topic that has data and sends none is told to be silent.
+const SILENT_AFTER: Duration = seconds(30);
 
 /// The machine's clock: the one place that reads it.
 #[allow(
@@ -111,7 +115,17 @@ fn kafka_options(
         },
         Some(RecordFormat::Raw) => Format::Raw,
         Some(RecordFormat::Debezium) => Format::Debezium,
+        Some(RecordFormat::Avro | RecordFormat::Protobuf) => Format::Registered {
+            schemas: Schemas::default(),
+        },
     };
+    let registry = RegistryOptions {
+        url: config.kafka.registry_url.clone(),
+        user: Some(config.kafka.registry_user.clone()).filter(|user| !user.is_empty()),
+        password: config.kafka.registry_password()?,
+        timeout: seconds(5),
+    };
+    let is_registered = matches!(format, Format::Registered { .. });
     let start = match configured.start.as_str() {
         "" => Start::default(),
         text => text
@@ -139,6 +153,8 @@ fn kafka_options(
         properties,
         buffer_bytes: config.kafka.buffer_bytes,
         discover_every: config.kafka.discover_every,
+        registry: is_registered.then_some(registry),
+        silent_after: SILENT_AFTER,
     })
 }
 

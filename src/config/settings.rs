@@ -155,6 +155,12 @@ pub struct KafkaConfig {
     pub properties: BTreeMap<String, String>,
     /// File with further properties, `name=value` a line: for secrets. Empty for none.
     pub properties_file: PathBuf,
+    /// The schema registry of Avro and Protobuf records: `http://host:8081`.
+    pub registry_url: String,
+    /// Who asks the registry; empty where it wants no user.
+    pub registry_user: String,
+    /// File with the user's password. Empty for none.
+    pub registry_password_file: PathBuf,
 }
 
 /// `[demo]`
@@ -226,6 +232,10 @@ pub enum RecordFormat {
     Raw,
     /// A change of a database's row, in Debezium's JSON envelope.
     Debezium,
+    /// Avro, with the id of its schema in a registry.
+    Avro,
+    /// Protobuf, with the id of its schema in a registry.
+    Protobuf,
 }
 
 /// What to do where records are gone before they were read.
@@ -377,6 +387,9 @@ impl Default for KafkaConfig {
             discover_every: seconds(10),
             properties: BTreeMap::new(),
             properties_file: PathBuf::new(),
+            registry_url: String::new(),
+            registry_user: String::new(),
+            registry_password_file: PathBuf::new(),
         }
     }
 }

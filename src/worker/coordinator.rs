@@ -210,6 +210,10 @@ impl Coordinator {
             self.feed(plan)?;
         }
         self.partitions.resume();
+        if let Some(times) = self.taker.newest() {
+            // A kill may have come between the checkpoint and telling it.
+            self.partitions.checkpointed(times);
+        }
         self.progress.ready_at = Some(self.progress.last);
         self.show_ready();
         Ok(())

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::cuts::{Cutter, EPOCH_BYTES, Reading};
 use crate::dataflow::clock::NONE;
-use crate::dataflow::feed::{Change, PartitionChange, Plan};
+use crate::dataflow::feed::{Change, PartitionChange, Plan, Task};
 use crate::source::{Partition, SourceError};
 
 /// What is known of a partition.
@@ -88,7 +88,7 @@ impl Look {
                 cutter.take(reading, id, known.position, share, None, tasks)
             };
             // What was read before an error is fed, and must be announced like any other.
-            let has_records = plan.tasks.len() > before;
+            let has_records = plan.tasks[before..].iter().any(Task::has_records);
             let change = self.change(partition, known, has_records, taken.is_ok());
             let change = change.map(|change| PartitionChange {
                 stream,

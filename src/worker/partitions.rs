@@ -144,7 +144,9 @@ impl Partitions {
                 .entry((task.stream, task.chunk.partition))
                 .or_insert_with(|| Known::at(task.chunk.start));
             known.position = task.chunk.end;
-            known.quiet = Duration::ZERO;
+            if task.has_records() {
+                known.quiet = Duration::ZERO;
+            }
         }
     }
 

@@ -5,6 +5,8 @@ use std::sync::atomic::Ordering;
 use serde_json::{Value, json};
 
 use super::World;
+use crate::time::Timestamp;
+use crate::view::{PartitionStanding, Standing, Trouble};
 
 #[tokio::test]
 async fn queries_are_listed_with_their_labels() {
@@ -42,17 +44,55 @@ async fn streams_are_listed_with_what_their_log_holds_now() {
         json!([
             {
                 "name": "clicks", "source": "the embedded log", "watermark": 500, "rejected": 0,
+                "problem": null,
                 "partitions": [{
                     "partition": 0, "position": 3, "end": 8, "lag": 5, "watermark": 500,
-                    "idle": false
+                    "idle": false, "silent_ms": 0, "ahead": false, "problem": null
                 }]
             },
             {
                 "name": "files", "source": "the file a.ndjson", "watermark": null, "rejected": 0,
-                "partitions": []
+                "problem": null, "partitions": []
             }
         ])
     );
+}
+
+#[tokio::test]
+async fn what_keeps_a_stream_from_being_read_is_listed() {
+    let world = World::ready();
+    let trouble = |why: &str| {
+        Some(Trouble {
+            why: why.into(),
+            since: Timestamp(700),
+        })
+    };
+    let partition = PartitionStanding {
+        end: 12,
+        silent_ms: 40,
+        is_ahead: true,
+        trouble: trouble("no leader"),
+    };
+    let standing = Standing {
+        trouble: trouble("no broker"),
+        partitions: [(2, partition)].into(),
+    };
+    world.views.standings.set("clicks", standing);
+    let list = world.get("/v1/streams").await.json();
+    let clicks = &list["streams"][0];
+    let no_broker = json!({"reason": "no broker", "since": 700});
+    assert_eq!(clicks["problem"], no_broker);
+    assert_eq!(
+        clicks["partitions"][1],
+        json!({
+            "partition": 2, "position": 0, "end": 12, "lag": 12, "watermark": null, "idle": false,
+            "silent_ms": 40, "ahead": true, "problem": {"reason": "no leader", "since": 700}
+        })
+    );
+    let metrics = world.get("/metrics").await.text();
+    assert!(metrics.contains("waterclock_stream_problem{stream=\"clicks\"} 1"), "{metrics}");
+    let ahead = "waterclock_partition_ahead{stream=\"clicks\",partition=\"2\"} 1";
+    assert!(metrics.contains(ahead), "{metrics}");
 }
 
 #[tokio::test]

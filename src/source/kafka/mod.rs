@@ -8,8 +8,10 @@
 
 mod buffer;
 mod client;
+mod commit;
 mod fetch;
 mod options;
+mod schemas;
 mod state;
 mod watch;
 
@@ -21,11 +23,13 @@ use buffer::Taken;
 pub use client::refuse_property;
 use fetch::Fetcher;
 pub use options::{KafkaOptions, Start};
+use schemas::KnownSchemas;
 use state::{Reading, Shared, Stage, now};
 use watch::Watcher;
 
+use super::registry::RegistryError;
 use super::{Partition, Source, SourceError, Wake};
-use crate::record::{Chunk, Positions, Span};
+use crate::record::{Chunk, Format, Positions, Span};
 
 /// Why a topic cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +41,14 @@ pub enum KafkaError {
         stream: String,
         /// What librdkafka said.
         cause: rdkafka::error::KafkaError,
+    },
+    /// The schema registry cannot be asked so.
+    #[error("stream '{stream}': {cause}; see kafka.registry_url")]
+    Registry {
+        /// The stream.
+        stream: String,
+        /// What is wrong.
+        cause: RegistryError,
     },
     /// A thread cannot be started.
     #[error("stream '{stream}': cannot start a thread: {cause}")]
@@ -63,6 +75,10 @@ impl KafkaSource {
             stream: stream.clone(),
             cause,
         })?;
+        let schemas = KnownSchemas::of(&options).map_err(|cause| KafkaError::Registry {
+            stream: stream.clone(),
+            cause,
+        })?;
         let (client, options) = (Arc::new(client), Arc::new(options));
         let shared = Arc::new(Shared::default());
         let mut source = KafkaSource {
@@ -78,7 +94,7 @@ impl KafkaSource {
             )
         };
         let (c, o, s) = ours();
-        let fetcher = Fetcher::new(c, o, s);
+        let fetcher = Fetcher::new(c, o, s, schemas);
         let (c, o, s) = ours();
         let watcher = Watcher::new(c, o, s);
         for spawned in [
@@ -113,14 +129,14 @@ impl KafkaSource {
                 first,
                 end,
             }),
-            Stage::Recreated { end, .. } => Some(SourceError::Recreated {
+            Stage::Recreated { end } => Some(SourceError::Recreated {
                 stream,
                 topic,
                 partition,
                 position,
                 end,
             }),
-            Stage::Unasked | Stage::Asked | Stage::Assigned => None,
+            Stage::Unasked | Stage::Asked | Stage::Placed | Stage::Assigned => None,
         }
     }
 }
@@ -157,9 +173,8 @@ impl Source for KafkaSource {
                 Stage::Unasked => reading.first?,
                 _ => reading.first.unwrap_or_default(),
             };
-            let is_silent = reading.is_at_end && reading.buffer.is_empty();
             Some(Partition {
-                is_live: is_reached && is_silent && reading.trouble.is_none(),
+                is_live: is_reached && reading.is_silent() && reading.trouble.is_none(),
                 problem: reading.trouble.clone(),
                 ..Partition::new(*id, first, reading.end.max(reading.buffer.next()))
             })
@@ -191,6 +206,12 @@ impl Source for KafkaSource {
             .then(|| self.refusal(partition, reading))
             .flatten();
         let is_less = reading.buffer.bytes() < before;
+        let format = match &self.options.format {
+            Format::Registered { .. } => Format::Registered {
+                schemas: state.schemas.clone(),
+            },
+            format => format.clone(),
+        };
         state.count();
         drop(state);
         if is_less || taken == Taken::Elsewhere {
@@ -204,7 +225,7 @@ impl Source for KafkaSource {
                 partition,
                 start: position,
                 end,
-                format: self.options.format.clone(),
+                format,
                 positions: Positions::Framed,
                 spans: vec![Span {
                     first: position,
@@ -231,7 +252,15 @@ impl Source for KafkaSource {
     }
 
     fn resume(&mut self, positions: &BTreeMap<u32, u64>) {
-        self.shared.lock().is_new = Some(positions.is_empty());
+        let mut state = self.shared.lock();
+        state.is_new = Some(positions.is_empty());
+        // Listed before a broker says that they are there: until then they are waited for.
+        for (id, position) in positions {
+            let reading = state.partitions.entry(*id);
+            let reading = reading.or_insert_with(|| Reading::new(now()));
+            reading.first.get_or_insert(*position);
+        }
+        drop(state);
         self.shared.notify();
     }
 
@@ -240,9 +269,6 @@ impl Source for KafkaSource {
     }
 
     fn checkpointed(&mut self, partition: u32, position: u64) {
-        let mut state = self.shared.lock();
-        if state.partitions.contains_key(&partition) {
-            state.commits.insert(partition, position);
-        }
+        self.shared.lock().commits.insert(partition, position);
     }
 }
