@@ -11,7 +11,7 @@ use crate::time::{Timestamp, seconds};
 mod envelope;
 mod schema;
 
-pub use envelope::{Envelope, Headers, Message};
+pub use envelope::{Envelope, Headers, LastRecord, Message};
 pub use schema::{SchemaKind, Schemas, WriterSchema};
 
 /// Text that holds up to 24 bytes without an allocation: for keys.

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::record::LastRecord;
 use crate::time::{Epoch, Timestamp};
 use crate::view::CheckpointInfo;
 
@@ -68,6 +69,10 @@ pub struct PartitionState {
     pub floor: Option<Timestamp>,
     /// Whether it holds the stream's watermark back no longer.
     pub idle: bool,
+    /// What the last record before the position looked like, where that tells one origin from
+    /// another of the same name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastRecord>,
 }
 
 /// The rows of a state boundary: those of all its segments together.

@@ -22,6 +22,7 @@ pub(super) type Reply = Box<dyn FnOnce(Result<CheckpointInfo, String>) + Send>;
 struct Taking {
     epoch: Epoch,
     replies: Vec<Reply>,
+    origins: Origins,
     times: Option<Times>,
 }
 
@@ -96,8 +97,8 @@ impl Taker {
         self.taking.is_none() && (!self.asked.is_empty() || (is_due && is_needed))
     }
 
-    /// Begins one as of an epoch, before the epoch is fed.
-    pub fn begin(&mut self, epoch: Epoch, now: Instant) {
+    /// Begins one as of an epoch, before the epoch is fed; what it reads is read from there.
+    pub fn begin(&mut self, epoch: Epoch, origins: Origins, now: Instant) {
         self.begun_at = now;
         let replies = std::mem::take(&mut self.asked);
         match self.store.begin(epoch, self.run) {
@@ -106,6 +107,7 @@ impl Taker {
                 self.taking = Some(Taking {
                     epoch,
                     replies,
+                    origins,
                     times: None,
                 });
                 self.moved = false;
@@ -138,10 +140,10 @@ impl Taker {
     }
 
     /// Says how far the streams were read at the checkpoint's epoch, whose journal is on disk.
-    pub fn publish(&mut self, times: Times, origins: &Origins, catalog: &Catalog, now: Timestamp) {
-        self.snapshots
-            .publish(restore::manifest(&times, origins, catalog, now));
+    pub fn publish(&mut self, times: Times, catalog: &Catalog, now: Timestamp) {
         if let Some(taking) = &mut self.taking {
+            let manifest = restore::manifest(&times, &taking.origins, catalog, now);
+            self.snapshots.publish(manifest);
             taking.times = Some(times);
         }
     }
@@ -218,7 +220,7 @@ mod tests {
         );
         idle.fed(false);
         assert!(idle.wants(due), "the journal must not grow for ever");
-        idle.begin(1, due);
+        idle.begin(1, Origins::new(), due);
         assert!(idle.awaits(1));
         assert!(!idle.wants(due + INTERVAL), "one at a time");
     }

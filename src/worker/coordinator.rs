@@ -271,10 +271,8 @@ impl Coordinator {
                 if self.taker.awaits(epoch) {
                     // What the checkpoint builds on must be on disk before it counts.
                     self.journal.sync()?;
-                    let origins = self.partitions.origins();
                     let now = (self.clock)();
-                    self.taker
-                        .publish(times.clone(), &origins, &self.catalog, now);
+                    self.taker.publish(times.clone(), &self.catalog, now);
                 }
                 self.partitions.hear(&times);
                 self.progress.times.insert(epoch, times);
@@ -387,7 +385,8 @@ impl Coordinator {
         self.partitions.accept(&plan);
         self.taker.fed(!plan.tasks.is_empty());
         if plan.mark == Mark::Checkpoint {
-            self.taker.begin(plan.epoch, now);
+            let origins = self.partitions.origins();
+            self.taker.begin(plan.epoch, origins, now);
         }
         self.feed(plan)
     }

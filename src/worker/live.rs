@@ -17,6 +17,7 @@ use super::run::{Dataflow, Hands, RunError, Setup};
 use super::snapshots::Snapshots;
 use crate::dataflow::clock::Times;
 use crate::query::{Catalog, Query};
+use crate::record::LastRecord;
 use crate::source::{Clock, Source, SourceError};
 use crate::state::{Checkpoint, CheckpointStore, DataDir, Journal, StateError};
 use crate::time::{Epoch, millis_of};
@@ -155,7 +156,12 @@ impl Live {
         let now = Instant::now();
         let store = CheckpointStore::open(&data, options.retain)?;
         let journal = Journal::open(&data)?;
-        let (rows, times, restored) = saved(&store, &catalog, &sources)?;
+        let Saved {
+            rows,
+            times,
+            lasts,
+            epoch: restored,
+        } = saved(&store, &catalog, &sources)?;
         let views = Arc::new(views(&catalog, &data, &options));
         let (messages, inbox) = channel();
         let snapshots = {
@@ -178,7 +184,7 @@ impl Live {
         let stale = Arc::new(AtomicBool::new(false));
         let readings = readings(sources, &catalog, &messages, &arrived);
         let (idle, drifts) = (options.idle_timeout, drifts(&options, &catalog));
-        let partitions = Partitions::new(readings, &times, idle, drifts);
+        let partitions = Partitions::new(readings, &times, &lasts, idle, drifts);
         let taker = Taker::new(
             store.clone(),
             snapshots,
@@ -278,14 +284,26 @@ fn drifts(options: &LiveOptions, catalog: &Catalog) -> BTreeMap<u16, i64> {
 
 type Rows = BTreeMap<String, Vec<arrow_array::RecordBatch>>;
 
-/// What to start from: the rows and times of the newest checkpoint, and its epoch.
+/// What to start from: the newest checkpoint, or nothing.
+struct Saved {
+    rows: Rows,
+    times: Times,
+    lasts: BTreeMap<(u16, u32), LastRecord>,
+    epoch: Option<Epoch>,
+}
+
 fn saved(
     store: &CheckpointStore,
     catalog: &Catalog,
     sources: &[Box<dyn Source>],
-) -> Result<(Rows, Times, Option<Epoch>), LiveError> {
+) -> Result<Saved, LiveError> {
     let Some(checkpoint) = store.newest_valid()? else {
-        return Ok((Rows::new(), restore::times(None, catalog), None));
+        return Ok(Saved {
+            rows: Rows::new(),
+            times: restore::times(None, catalog),
+            lasts: BTreeMap::new(),
+            epoch: None,
+        });
     };
     let manifest = checkpoint.manifest();
     for source in sources {
@@ -305,11 +323,12 @@ fn saved(
         }
     }
     let rows = fitting_rows(&checkpoint, catalog)?;
-    Ok((
+    Ok(Saved {
         rows,
-        restore::times(Some(manifest), catalog),
-        Some(manifest.epoch),
-    ))
+        times: restore::times(Some(manifest), catalog),
+        lasts: restore::lasts(Some(manifest), catalog),
+        epoch: Some(manifest.epoch),
+    })
 }
 
 /// The saved rows, if all of them fit this build.

@@ -89,8 +89,12 @@ async fn what_keeps_a_stream_from_being_read_is_listed() {
             "silent_ms": 40, "ahead": true, "problem": {"reason": "no leader", "since": 700}
         })
     );
-    let metrics = world.get("/metrics").await.text();
-    assert!(metrics.contains("waterclock_stream_problem{stream=\"clicks\"} 1"), "{metrics}");
+    let metrics = world.get("/metrics").await;
+    let metrics = metrics.text();
+    assert!(
+        metrics.contains("waterclock_stream_problem{stream=\"clicks\"} 1"),
+        "{metrics}"
+    );
     let ahead = "waterclock_partition_ahead{stream=\"clicks\",partition=\"2\"} 1";
     assert!(metrics.contains(ahead), "{metrics}");
 }

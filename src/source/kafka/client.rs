@@ -97,8 +97,6 @@ pub struct News {
     pub end: Option<u64>,
     /// The last thing that went wrong with a connection.
     pub failure: Option<Arc<str>>,
-    /// Whether the group's offsets could be committed, if that was tried.
-    pub committed: Option<Result<(), KafkaError>>,
 }
 
 impl Told {
@@ -148,20 +146,19 @@ impl ClientContext for Told {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
-            self.tell(|news| news.end = end_of(reason));
-            return;
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::PartitionEOF) => self.tell(|news| news.end = end_of(reason)),
+            // Why they are was told before.
+            Some(RDKafkaErrorCode::AllBrokersDown) => {}
+            _ => {
+                tracing::debug!(%error, reason, "kafka");
+                self.tell(|news| news.failure = Some(Arc::from(reason)));
+            }
         }
-        tracing::debug!(%error, reason, "kafka");
-        self.tell(|news| news.failure = Some(Arc::from(reason)));
     }
 }
 
-impl ConsumerContext for Told {
-    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
-        self.tell(|news| news.committed = Some(result));
-    }
-}
+impl ConsumerContext for Told {}
 
 /// The offset at which a partition was found to end, which librdkafka says in words alone. It is
 /// beyond the last message where what follows that is nobody's to read.

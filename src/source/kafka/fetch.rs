@@ -12,12 +12,11 @@ use rdkafka::{Offset, Timestamp as KafkaTimestamp};
 
 use super::buffer::BLOCK_BYTES;
 use super::client::{Client, list, offset};
-use super::commit::Committer;
 use super::options::KafkaOptions;
 use super::schemas::KnownSchemas;
 use super::state::{Reading, Shared, Stage, State, now};
 use crate::dataflow::decode::guard;
-use crate::record::{Headers, Message};
+use crate::record::{Headers, LastRecord, Message};
 use crate::time::Timestamp;
 
 /// How long to wait for a message when there is none.
@@ -29,9 +28,6 @@ const REGISTRY_RETRY: Duration = Duration::from_secs(1);
 /// How long not to take messages while too many are not read. Then the partitions that have most
 /// are paused, which throws away what librdkafka has fetched ahead, and the others go on.
 const HELD: Duration = Duration::from_secs(1);
-
-/// How long the last commit may take when the service stops.
-const LAST_COMMIT: Duration = Duration::from_secs(3);
 
 /// Messages of one partition, taken and not handed over.
 #[derive(Default)]
@@ -53,7 +49,6 @@ pub struct Fetcher {
     assigned: BTreeSet<u32>,
     /// How many bytes to take at a time.
     most: usize,
-    committer: Committer,
     headers: Headers,
     schemas: Option<KnownSchemas>,
 }
@@ -65,14 +60,7 @@ impl Fetcher {
         shared: Arc<Shared>,
         schemas: Option<KnownSchemas>,
     ) -> Fetcher {
-        let ours = (
-            Arc::clone(&client),
-            Arc::clone(&options),
-            Arc::clone(&shared),
-        );
-        let committer = Committer::new(ours.0, ours.1, ours.2);
         Fetcher {
-            committer,
             client,
             options,
             shared,
@@ -84,19 +72,12 @@ impl Fetcher {
         }
     }
 
-    /// Runs until the source is dropped; then commits what is left to commit.
+    /// Runs until the source is dropped.
     pub fn run(mut self) {
         while self.has_room() {
             self.assign();
             self.take();
             self.hand_over();
-            self.committer.commit();
-        }
-        let since = now();
-        while since.elapsed() < LAST_COMMIT && self.committer.commit_rest() {
-            // Serves the answer to the commit.
-            drop(self.client.poll(PATIENCE));
-            self.committer.hear(&self.client.context().take());
         }
     }
 
@@ -150,7 +131,8 @@ impl Fetcher {
             .partitions
             .iter()
             .filter(|(_, p)| p.stage == Stage::Placed);
-        let placed: BTreeMap<u32, u64> = placed.map(|(id, p)| (*id, p.buffer.next())).collect();
+        let from = |p: &Reading| p.proof.map_or(p.buffer.next(), |last| last.position);
+        let placed: BTreeMap<u32, u64> = placed.map(|(id, p)| (*id, from(p))).collect();
         if let Err(error) = self.reassign(&gone, &placed) {
             // What is where is not known now: all of it begins anew.
             tracing::warn!(topic = self.options.topic, %error, "cannot assign partitions");
@@ -333,7 +315,6 @@ impl Fetcher {
     /// Gives the workers what was taken.
     fn hand_over(&mut self) {
         let news = self.client.context().take();
-        self.committer.hear(&news);
         let mut state = self.shared.lock();
         let mut has_more = false;
         let batches = std::mem::take(&mut self.batches);
@@ -403,19 +384,36 @@ impl Fetcher {
 }
 
 /// Adds what was taken to a partition; says whether there is more now.
-fn add_to(reading: &mut Reading, batch: Batch) -> bool {
+fn add_to(reading: &mut Reading, mut batch: Batch) -> bool {
     if reading.stage != Stage::Assigned {
         return false;
     }
     reading.is_at_end = batch.is_at_end;
     reading.heard_at = now();
     reading.trouble = None;
+    if let Some(proof) = reading.proof.take()
+        && !is_proven(proof, reading.buffer.next(), &mut batch.frames)
+    {
+        reading.stage = Stage::Replaced { at: proof.position };
+        return true;
+    }
     let has_more = batch.end > reading.buffer.next();
     if has_more {
+        reading.last = LastRecord::of(&batch.frames).or(reading.last);
         reading.buffer.push(batch.frames, batch.end);
         reading.end = reading.end.max(batch.end);
     }
     has_more
+}
+
+/// Takes what is before the next offset from the first messages that were fetched; says whether the
+/// record is among them that should be. One that is gone proves nothing: it may be compacted away.
+fn is_proven(proof: LastRecord, next: u64, frames: &mut Vec<u8>) -> bool {
+    let new = Message::all(frames).find(|(_, message)| message.position >= next);
+    let new = new.map_or(frames.len(), |(at, _)| at);
+    let seen = LastRecord::of(&frames[..new]);
+    frames.drain(..new);
+    seen.is_none_or(|seen| seen == proof)
 }
 
 /// What an error says, without the words around it.

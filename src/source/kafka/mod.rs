@@ -1,10 +1,10 @@
 //! Kafka topics as sources: each partition of a topic is one of the stream, its offsets are the
 //! positions.
 //!
-//! A topic has one consumer. Two threads serve it: one takes messages and lays them out for the
-//! workers, one finds partitions and puts them to their offsets. The consumer takes part in no
-//! group protocol: positions live in checkpoints, and are committed to the group only so that
-//! others can see them.
+//! A topic has one consumer. Three threads serve it: one takes messages and lays them out for the
+//! workers, one finds partitions and puts them to their offsets, one commits. The consumer takes
+//! part in no group protocol: positions live in checkpoints, and are committed to the group only so
+//! that others can see them.
 
 mod buffer;
 mod client;
@@ -18,9 +18,11 @@ mod watch;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use buffer::Taken;
 pub use client::refuse_property;
+use commit::Committer;
 use fetch::Fetcher;
 pub use options::{KafkaOptions, Start};
 use schemas::KnownSchemas;
@@ -29,7 +31,10 @@ use watch::Watcher;
 
 use super::registry::RegistryError;
 use super::{Partition, Source, SourceError, Wake};
-use crate::record::{Chunk, Format, Positions, Span};
+use crate::record::{Chunk, Format, LastRecord, Positions, Span};
+
+/// How long the last commit may take.
+const LAST_COMMIT: Duration = Duration::from_secs(3);
 
 /// Why a topic cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +70,7 @@ pub struct KafkaSource {
     options: Arc<KafkaOptions>,
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    committer: Option<JoinHandle<()>>,
 }
 
 impl KafkaSource {
@@ -85,6 +91,7 @@ impl KafkaSource {
             options: Arc::clone(&options),
             shared: Arc::clone(&shared),
             threads: Vec::new(),
+            committer: None,
         };
         let ours = || {
             (
@@ -97,14 +104,23 @@ impl KafkaSource {
         let fetcher = Fetcher::new(c, o, s, schemas);
         let (c, o, s) = ours();
         let watcher = Watcher::new(c, o, s);
+        let committer = Committer {
+            client,
+            options,
+            shared,
+        };
+        let failed = |cause| KafkaError::Thread {
+            stream: stream.clone(),
+            cause,
+        };
         for spawned in [
             spawn("kafka-fetch", move || fetcher.run()),
             spawn("kafka-watch", move || watcher.run()),
         ] {
-            let stream = stream.clone();
-            let failed = |cause| KafkaError::Thread { stream, cause };
             source.threads.push(spawned.map_err(failed)?);
         }
+        let spawned = spawn("kafka-commit", move || committer.run());
+        source.committer = Some(spawned.map_err(failed)?);
         Ok(source)
     }
 
@@ -120,24 +136,27 @@ impl KafkaSource {
     fn refusal(&self, partition: u32, reading: &Reading) -> Option<SourceError> {
         let (stream, topic) = (self.options.stream.clone(), self.options.topic.clone());
         let position = reading.buffer.next();
-        match reading.stage {
-            Stage::Lost { first, end } => Some(SourceError::Lost {
-                stream,
-                topic,
-                partition,
-                position,
-                first,
-                end,
-            }),
-            Stage::Recreated { end } => Some(SourceError::Recreated {
-                stream,
-                topic,
-                partition,
-                position,
-                end,
-            }),
-            Stage::Unasked | Stage::Asked | Stage::Placed | Stage::Assigned => None,
-        }
+        let change = match reading.stage {
+            Stage::Unasked | Stage::Asked | Stage::Placed | Stage::Assigned => return None,
+            Stage::Lost { first, end } => {
+                return Some(SourceError::Lost {
+                    stream,
+                    topic,
+                    partition,
+                    position,
+                    first,
+                    end,
+                });
+            }
+            Stage::Ended { end } => format!("ends at offset {end}, but {position} is next"),
+            Stage::Replaced { at } => format!("has another record at offset {at} than was read"),
+        };
+        Some(SourceError::Recreated {
+            stream,
+            topic,
+            partition,
+            change,
+        })
     }
 }
 
@@ -157,6 +176,16 @@ impl Drop for KafkaSource {
                 );
             }
         }
+        // A broker that is asked and does not answer keeps nobody longer than this.
+        let (committer, since) = (self.committer.take(), now());
+        let mut state = self.shared.lock();
+        while committer
+            .as_ref()
+            .is_some_and(|thread| !thread.is_finished())
+            && since.elapsed() < LAST_COMMIT
+        {
+            state = self.shared.wait(state, Duration::from_millis(10));
+        }
     }
 }
 
@@ -169,14 +198,14 @@ impl Source for KafkaSource {
         let state = self.shared.lock();
         let is_reached = state.trouble.first().is_none();
         let known = state.partitions.iter().filter_map(|(id, reading)| {
-            let first = match reading.stage {
-                Stage::Unasked => reading.first?,
-                _ => reading.first.unwrap_or_default(),
-            };
-            Some(Partition {
+            reading.is_listed().then(|| Partition {
                 is_live: is_reached && reading.is_silent() && reading.trouble.is_none(),
                 problem: reading.trouble.clone(),
-                ..Partition::new(*id, first, reading.end.max(reading.buffer.next()))
+                ..Partition::new(
+                    *id,
+                    reading.first.unwrap_or_default(),
+                    reading.end.max(reading.buffer.next()),
+                )
             })
         });
         Ok(known.collect())
@@ -247,6 +276,13 @@ impl Source for KafkaSource {
         format!("kafka {}", self.options.topic)
     }
 
+    fn recognise(&mut self, partition: u32, position: u64, last: LastRecord) {
+        let mut state = self.shared.lock();
+        let reading = state.partitions.entry(partition);
+        let reading = reading.or_insert_with(|| Reading::new(now()));
+        reading.saved = Some((position, last));
+    }
+
     fn on_arrival(&mut self, wake: Wake) {
         self.shared.lock().wake = Some(wake);
     }
@@ -265,10 +301,11 @@ impl Source for KafkaSource {
     }
 
     fn problem(&self) -> Option<Arc<str>> {
-        self.shared.lock().trouble.first()
+        self.shared.lock().problem()
     }
 
     fn checkpointed(&mut self, partition: u32, position: u64) {
         self.shared.lock().commits.insert(partition, position);
+        self.shared.notify();
     }
 }

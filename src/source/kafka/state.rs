@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::buffer::Buffer;
-use crate::record::Schemas;
+use crate::record::{LastRecord, Schemas};
 use crate::source::Wake;
 
 /// Shared by the reader's threads and the source.
@@ -31,8 +31,6 @@ pub struct State {
     pub bytes: usize,
     /// Positions to be committed to the group.
     pub commits: BTreeMap<u32, u64>,
-    /// Positions on their way to the group.
-    pub sent: BTreeMap<u32, u64>,
     /// Whether the threads are to end.
     pub is_closed: bool,
 }
@@ -62,6 +60,12 @@ impl Trouble {
 pub struct Reading {
     pub buffer: Buffer,
     pub stage: Stage,
+    /// What the last record before the buffer's next offset looked like, where one was seen.
+    pub last: Option<LastRecord>,
+    /// The same until it was seen again since fetching began, with which it begins for that.
+    pub proof: Option<LastRecord>,
+    /// The position of a checkpoint, and what the last record before it looked like.
+    pub saved: Option<(u64, LastRecord)>,
     /// Where reading begins if the partition is new to the service.
     pub first: Option<u64>,
     /// The offset after the last message there, as last heard.
@@ -92,7 +96,9 @@ pub enum Stage {
     /// What is next was deleted before it was read: the topic begins at `first`.
     Lost { first: u64, end: u64 },
     /// What was read is not in the topic any more, which ends before it.
-    Recreated { end: u64 },
+    Ended { end: u64 },
+    /// Another record is where one was read: it is another topic of the same name.
+    Replaced { at: u64 },
 }
 
 impl Reading {
@@ -100,6 +106,9 @@ impl Reading {
         Reading {
             buffer: Buffer::at(0),
             stage: Stage::Unasked,
+            last: None,
+            proof: None,
+            saved: None,
             first: None,
             end: 0,
             is_at_end: false,
@@ -108,6 +117,11 @@ impl Reading {
             heard_at: now,
             trouble: None,
         }
+    }
+
+    /// Whether it is known where reading begins.
+    pub fn is_listed(&self) -> bool {
+        self.stage != Stage::Unasked || self.first.is_some()
     }
 
     /// Whether messages may come of it.
@@ -129,6 +143,8 @@ impl Reading {
     /// Puts the reading to an offset; the watch thread sees to it.
     pub fn ask(&mut self, position: u64, now: Instant) {
         self.buffer = Buffer::at(position);
+        let saved = self.saved.filter(|(saved, _)| *saved == position);
+        self.last = saved.map(|(_, last)| last);
         self.refetch(now);
     }
 
@@ -141,6 +157,16 @@ impl Reading {
 }
 
 impl State {
+    /// What keeps all of the topic from being read, or partitions that are not listed for it.
+    pub fn problem(&self) -> Option<Arc<str>> {
+        let mut unlisted = self
+            .partitions
+            .values()
+            .filter(|reading| !reading.is_listed());
+        let first = self.trouble.first();
+        first.or_else(|| unlisted.find_map(|reading| reading.trouble.clone()))
+    }
+
     /// Adds up what is fetched and not read.
     pub fn count(&mut self) {
         let bytes = self.partitions.values().map(|p| p.buffer.bytes());

@@ -121,7 +121,13 @@ impl Watcher {
         let mut state = self.shared.lock();
         match found {
             Ok(ids) => {
-                state.trouble.topic = None;
+                if state.trouble.topic.take().is_some() {
+                    // It may be another one.
+                    let readings = state.partitions.values_mut();
+                    for reading in readings.filter(|reading| reading.stage == Stage::Assigned) {
+                        reading.refetch(now());
+                    }
+                }
                 for id in ids {
                     state
                         .partitions
@@ -265,7 +271,7 @@ impl Watcher {
         let next = reading.buffer.next();
         reading.end = high;
         reading.stage = if next > high {
-            Stage::Recreated { end: high }
+            Stage::Ended { end: high }
         } else if next < low && !self.options.skip_lost {
             let (first, end) = (low, high);
             Stage::Lost { first, end }
@@ -273,6 +279,7 @@ impl Watcher {
             if next < low {
                 reading.buffer.lose_to(low);
             }
+            reading.proof = reading.last.filter(|last| last.position >= low);
             Stage::Placed
         };
         let wake = state.wake.clone();

@@ -4,10 +4,10 @@ use kafka::{Broker, Record, unique, until};
 use serde_json::Value;
 use service::{Launch, Service};
 
-#[path = "support/kafka/mod.rs"]
+#[path = "../support/kafka/mod.rs"]
 mod kafka;
 #[allow(dead_code, reason = "other tests need more of it")]
-#[path = "support/service.rs"]
+#[path = "../support/service.rs"]
 mod service;
 
 /// A service that reads `clicks` from a topic.
