@@ -22,6 +22,8 @@ pub(super) struct Driver {
     stopping: watch::Receiver<bool>,
     /// When the progress is to be told.
     due: Instant,
+    /// Whether anything was sent.
+    has_told: bool,
     /// What is being read for it.
     reading: Option<Reading>,
     /// Bounds how many read at the same time.
@@ -61,8 +63,8 @@ impl Driver {
             subscription,
             moved,
             stopping,
-            // A subscriber that goes on hears at once that it does.
-            due: Instant::now(),
+            due: Instant::now() + PROGRESS,
+            has_told: false,
             reading: None,
             gate: Arc::clone(gate),
             _place: place,
@@ -80,7 +82,14 @@ impl Driver {
                     Next::Frame(frame) => return Some(self.told(frame)),
                     Next::End => return None,
                     Next::Read => self.reading = Some(self.read()),
-                    Next::Wait => {}
+                    // A subscriber that goes on, and has missed nothing, hears that.
+                    Next::Wait => {
+                        if !self.has_told
+                            && let Some(progress) = self.subscription.progress()
+                        {
+                            return Some(self.told(progress));
+                        }
+                    }
                 }
             }
             let is_reading = self.reading.is_some();
@@ -108,6 +117,7 @@ impl Driver {
     }
 
     fn told(&mut self, frame: Frame) -> Frame {
+        self.has_told = true;
         self.due = Instant::now() + PROGRESS;
         frame
     }
