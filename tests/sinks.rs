@@ -473,7 +473,9 @@ fn a_changed_query_stops_its_sink_until_it_is_told_to_restart() {
     assert_eq!(said[0], r#""a" 0 1"#, "of the query as it was");
     // Of the first sale the changed query knows if it was read again: a sink's progress decides
     // which checkpoint a restart begins with.
-    let again = said[1..].iter().filter(|message| !message.starts_with(r#""a""#));
+    let again = said[1..]
+        .iter()
+        .filter(|message| !message.starts_with(r#""a""#));
     assert!(again.eq([r#""b" 0 1"#, r#""c" 0 1"#]), "{said:?}");
     service.stop();
 }
