@@ -33,6 +33,8 @@ const HELD: Duration = Duration::from_secs(1);
 #[derive(Default)]
 struct Batch {
     frames: Vec<u8>,
+    /// Where the last of them begins.
+    last_at: usize,
     /// The offset after them, and after what nobody may read: the marks of transactions, and what
     /// was aborted or compacted away.
     end: u64,
@@ -238,7 +240,7 @@ impl Fetcher {
         }
         self.take_headers(message);
         let batch = self.batches.entry(partition).or_default();
-        let before = batch.frames.len();
+        batch.last_at = batch.frames.len();
         Message {
             position,
             timestamp,
@@ -250,7 +252,7 @@ impl Fetcher {
         .write(&mut batch.frames);
         batch.end = position + 1;
         batch.is_at_end = false;
-        batch.frames.len() - before
+        batch.frames.len() - batch.last_at
     }
 
     /// Sees to it that the schema which a message names is known; waits for the registry as long as
@@ -391,6 +393,7 @@ fn add_to(reading: &mut Reading, mut batch: Batch) -> bool {
     reading.is_at_end = batch.is_at_end;
     reading.heard_at = now();
     reading.trouble = None;
+    let last = LastRecord::of(&batch.frames[batch.last_at..]);
     if let Some(proof) = reading.proof.take()
         && !is_proven(proof, reading.buffer.next(), &mut batch.frames)
     {
@@ -399,7 +402,7 @@ fn add_to(reading: &mut Reading, mut batch: Batch) -> bool {
     }
     let has_more = batch.end > reading.buffer.next();
     if has_more {
-        reading.last = LastRecord::of(&batch.frames).or(reading.last);
+        reading.last = last.or(reading.last);
         reading.buffer.push(batch.frames, batch.end);
         reading.end = reading.end.max(batch.end);
     }
