@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::sinks::SinkConfig;
 use crate::time::{hours, minutes, seconds};
 
 /// Everything that may be configured. [`Config::default`] is the service without a file.
@@ -31,10 +32,12 @@ pub struct Config {
     /// The generator of visits; `None` turns it off, and so does a file without `[demo]`.
     #[serde(default = "no_demo")]
     pub demo: Option<DemoConfig>,
-    /// The Kafka cluster that streams are read from.
+    /// The Kafka cluster that streams are read from, and sinks send to.
     pub kafka: KafkaConfig,
     /// Settings of single streams; a stream not named here is an embedded log.
     pub streams: BTreeMap<String, StreamConfig>,
+    /// Where answers go besides readers.
+    pub sinks: BTreeMap<String, SinkConfig>,
 }
 
 /// `[service]`
@@ -155,6 +158,12 @@ pub struct KafkaConfig {
     pub properties: BTreeMap<String, String>,
     /// File with further properties, `name=value` a line: for secrets. Empty for none.
     pub properties_file: PathBuf,
+    /// The schema registry of Avro and Protobuf records: `http://host:8081`.
+    pub registry_url: String,
+    /// Who asks the registry; empty where it wants no user.
+    pub registry_user: String,
+    /// File with the user's password. Empty for none.
+    pub registry_password_file: PathBuf,
 }
 
 /// `[demo]`
@@ -226,6 +235,10 @@ pub enum RecordFormat {
     Raw,
     /// A change of a database's row, in Debezium's JSON envelope.
     Debezium,
+    /// Avro, with the id of its schema in a registry.
+    Avro,
+    /// Protobuf, with the id of its schema in a registry.
+    Protobuf,
 }
 
 /// What to do where records are gone before they were read.
@@ -289,6 +302,7 @@ impl Default for Config {
             kafka: KafkaConfig::default(),
             demo: Some(DemoConfig::default()),
             streams: BTreeMap::new(),
+            sinks: BTreeMap::new(),
         }
     }
 }
@@ -377,6 +391,9 @@ impl Default for KafkaConfig {
             discover_every: seconds(10),
             properties: BTreeMap::new(),
             properties_file: PathBuf::new(),
+            registry_url: String::new(),
+            registry_user: String::new(),
+            registry_password_file: PathBuf::new(),
         }
     }
 }
@@ -388,7 +405,7 @@ impl Default for DemoConfig {
 }
 
 /// Durations as text: `250ms`, `5s`, `2m`, `1h`, `7d`.
-mod duration_text {
+pub(super) mod duration_text {
     use std::time::Duration;
 
     use serde::de::Error;

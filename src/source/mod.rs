@@ -10,6 +10,7 @@ pub mod file;
 pub mod generator;
 pub mod kafka;
 pub mod log;
+pub mod registry;
 mod visits;
 
 /// The wall clock, handed in by `main`: milliseconds since the Unix epoch.

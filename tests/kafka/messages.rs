@@ -91,6 +91,7 @@ fn options(topic: &Clicks, broker: &Broker) -> KafkaOptions {
         buffer_bytes: 1 << 20,
         discover_every: Duration::from_secs(1),
         silent_after: Duration::from_secs(30),
+        registry: None,
     }
 }
 

@@ -95,13 +95,13 @@ fn a_right_that_is_taken_away_is_told_and_comes_back() {
     let service = topic.launch().start_ready();
     topic.produce(&clicks(1, 0..10));
     wait_for(&service, 10);
-    tools.deny_reading(&topic.topic);
+    tools.revoke_reading(&topic.topic);
     let told = wait_for_problem(&service, "authorization failed");
     assert!(told.contains(&topic.topic), "{told}");
     wait_for_epochs(&service, 1500);
     assert_eq!(total(&service), 10);
     assert!(problem(&service).is_some(), "it is told until it is over");
-    tools.allow_reading(&topic.topic);
+    tools.restore_reading(&topic.topic);
     topic.produce(&clicks(1, 10..20));
     wait_for(&service, 20);
     wait_until_well(&service);

@@ -23,7 +23,7 @@ fn poison() -> Vec<(Vec<u8>, &'static str)> {
             format!(r#"{{"user_id":7,{at}}}"#).into(),
             "invalid type: integer `7`",
         ),
-        (format!(r"{{{at}}}").into(), "missing field `user_id`"),
+        (format!("{{{at}}}").into(), "missing field `user_id`"),
         (
             format!(r#"{{"user_id":"{}",{at}}}"#, "[".repeat(deep)).into(),
             "",

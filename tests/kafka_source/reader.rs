@@ -64,6 +64,7 @@ pub fn options(servers: &str) -> KafkaOptions {
         buffer_bytes: 32 << 20,
         discover_every: Duration::from_millis(200),
         silent_after: Duration::from_secs(30),
+        registry: None,
     }
 }
 

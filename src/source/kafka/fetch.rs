@@ -13,6 +13,7 @@ use rdkafka::{Offset, Timestamp as KafkaTimestamp};
 use super::buffer::BLOCK_BYTES;
 use super::client::{Client, list, offset};
 use super::options::KafkaOptions;
+use super::schemas::KnownSchemas;
 use super::state::{Reading, Shared, Stage, State, now};
 use crate::dataflow::decode::guard;
 use crate::record::{Headers, LastRecord, Message};
@@ -20,6 +21,9 @@ use crate::time::Timestamp;
 
 /// How long to wait for a message when there is none.
 const PATIENCE: Duration = Duration::from_millis(100);
+
+/// How long to wait before a registry that does not answer is asked again.
+const REGISTRY_RETRY: Duration = Duration::from_secs(1);
 
 /// How long not to take messages while too many are not read. Then the partitions that have most
 /// are paused, which throws away what librdkafka has fetched ahead, and the others go on.
@@ -48,10 +52,16 @@ pub struct Fetcher {
     /// How many bytes to take at a time.
     most: usize,
     headers: Headers,
+    schemas: Option<KnownSchemas>,
 }
 
 impl Fetcher {
-    pub fn new(client: Arc<Client>, options: Arc<KafkaOptions>, shared: Arc<Shared>) -> Fetcher {
+    pub fn new(
+        client: Arc<Client>,
+        options: Arc<KafkaOptions>,
+        shared: Arc<Shared>,
+        schemas: Option<KnownSchemas>,
+    ) -> Fetcher {
         Fetcher {
             client,
             options,
@@ -60,6 +70,7 @@ impl Fetcher {
             assigned: BTreeSet::new(),
             most: BLOCK_BYTES,
             headers: Headers::default(),
+            schemas,
         }
     }
 
@@ -221,6 +232,9 @@ impl Fetcher {
             KafkaTimestamp::CreateTime(ms) => (Some(Timestamp(ms)), false),
             KafkaTimestamp::LogAppendTime(ms) => (Some(Timestamp(ms)), true),
         };
+        if let Some(value) = message.payload() {
+            self.learn_schema(value);
+        }
         self.take_headers(message);
         let batch = self.batches.entry(partition).or_default();
         batch.last_at = batch.frames.len();
@@ -236,6 +250,24 @@ impl Fetcher {
         batch.end = position + 1;
         batch.is_at_end = false;
         batch.frames.len() - batch.last_at
+    }
+
+    /// Sees to it that the schema which a message names is known; waits for the registry as long as
+    /// it does not answer.
+    fn learn_schema(&mut self, message: &[u8]) {
+        let Some(schemas) = &mut self.schemas else {
+            return;
+        };
+        while let Err(error) = schemas.learn(message) {
+            let (mut state, since) = (self.shared.lock(), now());
+            state.trouble.registry = Some(Arc::from(error.to_string()));
+            while since.elapsed() < REGISTRY_RETRY {
+                if state.is_closed {
+                    return;
+                }
+                state = self.shared.wait(state, REGISTRY_RETRY);
+            }
+        }
     }
 
     /// Takes the headers of a message. One whose name is not text is left out: Kafka's own clients
@@ -286,7 +318,10 @@ impl Fetcher {
         let mut has_more = false;
         let batches = std::mem::take(&mut self.batches);
         if !batches.is_empty() {
-            state.trouble.fetch = None;
+            (state.trouble.fetch, state.trouble.registry) = (None, None);
+        }
+        if let Some(schemas) = &self.schemas {
+            state.schemas = schemas.all();
         }
         for (id, batch) in batches {
             if let Some(reading) = state.partitions.get_mut(&id) {

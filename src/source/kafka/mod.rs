@@ -11,6 +11,7 @@ mod client;
 mod commit;
 mod fetch;
 mod options;
+mod schemas;
 mod state;
 mod watch;
 
@@ -24,11 +25,13 @@ pub use client::refuse_property;
 use commit::Committer;
 use fetch::Fetcher;
 pub use options::{KafkaOptions, Start};
+use schemas::KnownSchemas;
 use state::{Reading, Shared, Stage, now};
 use watch::Watcher;
 
+use super::registry::RegistryError;
 use super::{Partition, Source, SourceError, Wake};
-use crate::record::{Chunk, LastRecord, Positions, Span};
+use crate::record::{Chunk, Format, LastRecord, Positions, Span};
 
 /// How long the last commit may take.
 const LAST_COMMIT: Duration = Duration::from_secs(3);
@@ -43,6 +46,14 @@ pub enum KafkaError {
         stream: String,
         /// What librdkafka said.
         cause: rdkafka::error::KafkaError,
+    },
+    /// The schema registry cannot be asked so.
+    #[error("stream '{stream}': {cause}; see kafka.registry_url")]
+    Registry {
+        /// The stream.
+        stream: String,
+        /// What is wrong.
+        cause: RegistryError,
     },
     /// A thread cannot be started.
     #[error("stream '{stream}': cannot start a thread: {cause}")]
@@ -70,6 +81,10 @@ impl KafkaSource {
             stream: stream.clone(),
             cause,
         })?;
+        let schemas = KnownSchemas::of(&options).map_err(|cause| KafkaError::Registry {
+            stream: stream.clone(),
+            cause,
+        })?;
         let (client, options) = (Arc::new(client), Arc::new(options));
         let shared = Arc::new(Shared::default());
         let mut source = KafkaSource {
@@ -86,7 +101,7 @@ impl KafkaSource {
             )
         };
         let (c, o, s) = ours();
-        let fetcher = Fetcher::new(c, o, s);
+        let fetcher = Fetcher::new(c, o, s, schemas);
         let (c, o, s) = ours();
         let watcher = Watcher::new(c, o, s);
         let committer = Committer {
@@ -186,16 +201,15 @@ impl Source for KafkaSource {
             .partitions
             .iter()
             .filter(|(_, reading)| reading.is_listed());
-        let known = listed.map(|(id, reading)| Partition {
-            is_live: is_reached && reading.is_silent() && reading.trouble.is_none(),
-            problem: reading.trouble.clone(),
-            ..Partition::new(
-                *id,
-                reading.first.unwrap_or_default(),
-                reading.end.max(reading.buffer.next()),
-            )
-        });
-        Ok(known.collect())
+        let partition = |(id, reading): (&u32, &Reading)| {
+            let first = reading.first.unwrap_or_default();
+            Partition {
+                is_live: is_reached && reading.is_silent() && reading.trouble.is_none(),
+                problem: reading.trouble.clone(),
+                ..Partition::new(*id, first, reading.end.max(reading.buffer.next()))
+            }
+        };
+        Ok(listed.map(partition).collect())
     }
 
     fn read(
@@ -222,6 +236,12 @@ impl Source for KafkaSource {
             .then(|| self.refusal(partition, reading))
             .flatten();
         let is_less = reading.buffer.bytes() < before;
+        let format = match &self.options.format {
+            Format::Registered { .. } => Format::Registered {
+                schemas: state.schemas.clone(),
+            },
+            format => format.clone(),
+        };
         state.count();
         drop(state);
         if is_less || taken == Taken::Elsewhere {
@@ -235,7 +255,7 @@ impl Source for KafkaSource {
                 partition,
                 start: position,
                 end,
-                format: self.options.format.clone(),
+                format,
                 positions: Positions::Framed,
                 spans: vec![Span {
                     first: position,
@@ -341,6 +361,7 @@ mod tests {
             buffer_bytes: BOUND,
             discover_every: LONG,
             silent_after: LONG,
+            registry: None,
         })
         .unwrap();
         source.resume(&BTreeMap::new());

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::buffer::Buffer;
-use crate::record::LastRecord;
+use crate::record::{LastRecord, Schemas};
 use crate::source::Wake;
 
 /// Shared by the reader's threads and the source.
@@ -25,6 +25,8 @@ pub struct State {
     /// What keeps the whole topic from being read.
     pub trouble: Trouble,
     pub wake: Option<Wake>,
+    /// The schemas that messages handed over so far name.
+    pub schemas: Schemas,
     /// Bytes fetched and not read yet, of all partitions.
     pub bytes: usize,
     /// Positions to be committed to the group.
@@ -42,12 +44,14 @@ pub struct Trouble {
     pub brokers: Option<Arc<str>>,
     /// A fetch was refused; it stays until something is fetched.
     pub fetch: Option<Arc<str>>,
+    /// The schema registry does not answer.
+    pub registry: Option<Arc<str>>,
 }
 
 impl Trouble {
     /// The one to tell first.
     pub fn first(&self) -> Option<Arc<str>> {
-        let all = [&self.brokers, &self.topic, &self.fetch];
+        let all = [&self.brokers, &self.topic, &self.fetch, &self.registry];
         all.into_iter().flatten().next().map(Arc::clone)
     }
 }
