@@ -123,7 +123,7 @@ impl Broker {
         );
         let file = home.path().join("server.properties");
         fs::write(&file, settings).expect("the directory takes files");
-        let formatted = java(&class_path, "kafka.tools.StorageTool")
+        let formatted = java(&class_path, home.path(), "kafka.tools.StorageTool")
             .args(["format", "--cluster-id", CLUSTER_ID, "--config"])
             .arg(&file)
             .output()
@@ -166,7 +166,7 @@ impl Broker {
         let node = self.node_mut();
         assert!(node.java.is_none(), "the broker {address} runs");
         let log = node.home.path().join("log");
-        let mut program = java(&class_path, "kafka.Kafka");
+        let mut program = java(&class_path, node.home.path(), "kafka.Kafka");
         program.arg(node.home.path().join("server.properties"));
         let mut java = Java::start(&program, node.home.path(), &log);
         Client::new(&address).wait_until_up(|| {

@@ -22,12 +22,14 @@ const QUICK: [&str; 3] = [
     "-XX:-UsePerfData",
 ];
 
-/// The command that runs a class of Kafka.
-pub fn java(class_path: &str, class: &str) -> Command {
+/// The command that runs a class of Kafka. `temp` takes what it unpacks, and leaves there if it is
+/// killed.
+pub fn java(class_path: &str, temp: &Path, class: &str) -> Command {
     let mut command = Command::new("java");
     command
         .args(QUICK)
         .arg("-Xmx512m")
+        .arg(format!("-Djava.io.tmpdir={}", temp.display()))
         .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
         .args(["-cp", class_path, class]);
     command

@@ -30,7 +30,11 @@ impl Tools {
     }
 
     fn command(&self, class: &str, args: &[&str]) -> Command {
-        let mut command = java(&self.class_path, &format!("org.apache.kafka.tools.{class}"));
+        let mut command = java(
+            &self.class_path,
+            &std::env::temp_dir(),
+            &format!("org.apache.kafka.tools.{class}"),
+        );
         command
             .args(["--bootstrap-server", &self.address])
             .args(args);
