@@ -188,8 +188,8 @@ fn watch(sinks: &Sinks) -> BaseConsumer {
         added.expect("an offset that can be asked for");
     }
     consumer.assign(&ends).expect("it is not assigned yet");
-    // It is connected once it has found nothing for a while.
-    assert!(consumer.poll(Duration::from_millis(300)).is_none());
+    // It is connected, and past what was still on its way, once it has found nothing for a while.
+    while consumer.poll(Duration::from_millis(300)).is_some() {}
     consumer
 }
 
@@ -367,6 +367,29 @@ fn a_broker_that_is_away_stops_nothing_but_the_sink() {
     let token = post(&service, 40..60);
     let expected = rows(&service, &token);
     broker.start_again();
+    until_sent(&service, "live");
+    check_upserts(&sinks.read("live"), &expected, true);
+    assert!(service.stop().success());
+}
+
+#[test]
+fn a_topic_that_is_missing_is_named_and_waited_for() {
+    let Some(broker) = Broker::shared() else {
+        return;
+    };
+    let home = tempfile::tempdir().expect("a place for the test");
+    let sinks = Sinks::new(home.path(), broker, &[("live", "upsert", "exactly-once")]);
+    let topic = &sinks.topics["live"];
+    sinks.client.delete_topic(topic);
+    let service = sinks.launch.start_ready();
+    let token = post(&service, 0..5);
+    let expected = rows(&service, &token);
+    let reason = until("it to say so", || {
+        let status = status(&service, "live");
+        status["reason"].as_str().map(str::to_owned)
+    });
+    assert!(reason.contains(topic.as_str()), "{reason}");
+    sinks.client.create_topic(topic, 3, &[]);
     until_sent(&service, "live");
     check_upserts(&sinks.read("live"), &expected, true);
     assert!(service.stop().success());

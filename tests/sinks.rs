@@ -463,13 +463,19 @@ fn a_changed_query_stops_its_sink_until_it_is_told_to_restart() {
     until("it to stop", || service.status().state == "stopped");
     let why = service.status().reason.unwrap();
     assert!(why.contains("what is sent has changed"), "{why}");
-    service.take(&[sale("b", 1, 1), sale("a", 1, 2)]);
-    assert_eq!(service.rows(), 2, "the query goes on");
+    service.take(&[sale("b", 1, 1), sale("c", 1, 2)]);
+    assert!(service.rows() >= 2, "the query goes on");
     service.stop();
     setting.restarts = true;
     let service = setting.start();
     service.until_sent();
     let said = broker.said();
-    assert_eq!(said, [r#""a" 0 1"#, r#""a" 0 1"#, r#""b" 0 1"#]);
+    assert_eq!(said[0], r#""a" 0 1"#, "of the query as it was");
+    // Of the first sale the changed query knows if it was read again: a sink's progress decides
+    // which checkpoint a restart begins with.
+    let again = said[1..]
+        .iter()
+        .filter(|message| !message.starts_with(r#""a""#));
+    assert!(again.eq([r#""b" 0 1"#, r#""c" 0 1"#]), "{said:?}");
     service.stop();
 }

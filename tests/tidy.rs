@@ -34,7 +34,7 @@ const LAYERS: [(u8, &[&str]); 5] = [
 const EDGE_USES: [(&str, &[&str]); 1] = [("worker", &["source", "sink", "state"])];
 
 /// The only places that may name a crate, as path prefixes; tests and examples may name any.
-const OWNERS: [(&str, &[&str]); 14] = [
+const OWNERS: [(&str, &[&str]); 17] = [
     (
         "timely",
         &[
@@ -53,6 +53,9 @@ const OWNERS: [(&str, &[&str]); 14] = [
     ("hyper", &["src/http/"]),
     ("hyper_util", &["src/http/"]),
     ("http_body_util", &["src/http/"]),
+    ("futures_util", &["src/http/"]),
+    ("tokio_tungstenite", &["src/http/"]),
+    ("rustix", &["src/commands/"]),
     (
         "tokio",
         &[

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::Context;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -27,10 +28,14 @@ use super::setting::{catalog, clock, max_drift, poison, selected, sinks, sources
 /// The stream that the demo's generator feeds.
 const DEMO: &str = "visits";
 
+/// The most connections besides those of subscribers.
+const OTHER_CONNECTIONS: usize = 1024;
+
 /// Runs until told to stop.
 pub fn run(args: &RunArgs, all: Vec<Query>) -> anyhow::Result<()> {
     log_to_stderr();
     die_on_panic();
+    raise_open_files();
     let config = args.config(std::env::vars())?;
     let queries = selected(all, &config.service.queries)?;
     let catalog = catalog(&config, &queries)?;
@@ -189,8 +194,26 @@ fn http_options(config: &Config) -> anyhow::Result<HttpOptions> {
         token: config.http.token()?,
         insecure: config.http.insecure,
         body_limit: config.http.max_body_bytes,
+        max_subscribers: config.http.max_subscribers,
+        max_connections: config
+            .http
+            .max_subscribers
+            .saturating_add(OTHER_CONNECTIONS),
         ..HttpOptions::default()
     })
+}
+
+/// Lets the process open as many files as it may. The usual limit of 1024 is for programs of
+/// another time: with as many connections no checkpoint could be written.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, most) {
+        tracing::warn!(%error, current = limit.current, "the limit of open files stays");
+    }
 }
 
 async fn wait(mut interrupt: tokio::signal::unix::Signal, mut end: tokio::signal::unix::Signal) {

@@ -44,7 +44,9 @@ impl Config {
             self.http.max_body_bytes as u64,
             1024,
             1 << 30,
-        )
+        )?;
+        let subscribers = self.http.max_subscribers as u64;
+        within("http.max_subscribers", subscribers, 0, 1_000_000)
     }
 
     fn validate_bounds(&self) -> Result<(), ConfigError> {

@@ -62,6 +62,8 @@ pub struct HttpConfig {
     pub names: Vec<String>,
     /// Largest request body, in bytes.
     pub max_body_bytes: usize,
+    /// Most subscriptions open at once.
+    pub max_subscribers: usize,
     /// File that holds the token callers must show; empty for none. See [`HttpConfig::token`].
     pub token_file: PathBuf,
     /// Whether to serve beyond loopback although nothing authenticates the callers.
@@ -328,6 +330,7 @@ impl Default for HttpConfig {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             names: Vec::new(),
             max_body_bytes: 8 << 20,
+            max_subscribers: 1000,
             token_file: PathBuf::new(),
             insecure: false,
             token: None,

@@ -130,21 +130,21 @@ pub(super) fn json(bytes: Vec<u8>) -> Response {
 
 /// Writes a comma before each but the first.
 #[derive(Default)]
-struct Comma(bool);
+pub(super) struct Comma(bool);
 
 impl Comma {
-    fn write(&mut self, out: &mut Vec<u8>) {
+    pub(super) fn write(&mut self, out: &mut Vec<u8>) {
         if std::mem::replace(&mut self.0, true) {
             out.push(b',');
         }
     }
 }
 
-fn text(out: &mut Vec<u8>, text: &str) {
+pub(super) fn text(out: &mut Vec<u8>, text: &str) {
     serde_json::to_writer(out, text).expect("text always serialises into memory");
 }
 
-fn number(out: &mut Vec<u8>, number: impl std::fmt::Display) {
+pub(super) fn number(out: &mut Vec<u8>, number: impl std::fmt::Display) {
     write!(out, "{number}").expect("writing into memory cannot fail");
 }
 

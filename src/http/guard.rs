@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use sha2::{Digest, Sha256};
 use warp::http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
 use warp::http::uri::Authority;
-use warp::http::{Request, Version};
+use warp::http::{HeaderMap, Request, Version};
 
 use super::options::HttpOptions;
 use super::problem::{Kind, Problem};
@@ -36,7 +36,7 @@ impl Guard {
     /// A page of another site can make a browser send requests to a loopback address, under its own
     /// origin, or under its own host name once it has pointed that name at us.
     pub(super) fn check<B>(&self, request: &Request<B>, local: IpAddr) -> Result<(), Problem> {
-        let host = one(request, HOST)?;
+        let host = one(request.headers(), HOST)?;
         match host {
             Some(host) => self.check_host(host, local)?,
             None if request.version() == Version::HTTP_11 => {
@@ -47,7 +47,7 @@ impl Guard {
         if let Some(authority) = request.uri().authority() {
             self.check_host(authority.as_str(), local)?;
         }
-        if let Some(origin) = one(request, ORIGIN)? {
+        if let Some(origin) = one(request.headers(), ORIGIN)? {
             let origin_host = origin.split_once("://").map(|(_, host)| host);
             let is_ours = |(a, b): (&str, &str)| a.eq_ignore_ascii_case(b);
             if !origin_host.zip(host).is_some_and(is_ours) {
@@ -99,7 +99,7 @@ impl Guard {
         if OPEN_PATHS.contains(&request.uri().path()) {
             return Ok(());
         }
-        let given = one(request, AUTHORIZATION)?.and_then(|value| {
+        let given = one(request.headers(), AUTHORIZATION)?.and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
         });
@@ -118,8 +118,8 @@ impl Guard {
 }
 
 /// A header that stands at most once, as text.
-fn one<B>(request: &Request<B>, name: HeaderName) -> Result<Option<&str>, Problem> {
-    let mut values = request.headers().get_all(&name).iter();
+pub(super) fn one(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, Problem> {
+    let mut values = headers.get_all(&name).iter();
     match (values.next().map(|value| value.to_str()), values.next()) {
         (None, _) => Ok(None),
         (Some(Ok(text)), None) => Ok(Some(text)),

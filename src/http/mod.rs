@@ -3,7 +3,7 @@
 //!
 //! A request passes, in this order: `server` (connections, their bounds), `edge` (host and origin,
 //! body, time limit, panics, counting), `routes` (paths and methods), and one handler of `pull`,
-//! `post`, `catalog` or `metrics`. Whatever goes wrong on the way is a `Problem`.
+//! `push`, `post`, `catalog` or `metrics`. Whatever goes wrong on the way is a `Problem`.
 
 mod answer;
 mod body;
@@ -17,6 +17,7 @@ mod params;
 mod post;
 mod problem;
 mod pull;
+mod push;
 mod records;
 mod routes;
 mod server;

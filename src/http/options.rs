@@ -44,6 +44,8 @@ pub struct HttpOptions {
     pub body_budget: usize,
     /// The most open connections; more wait to be accepted.
     pub max_connections: usize,
+    /// The most subscriptions open at once; more are answered 429.
+    pub max_subscribers: usize,
     /// The most bytes of a request's head.
     pub max_head: usize,
     /// How long the head of a request may take, and how long a connection may sit idle.
@@ -66,7 +68,8 @@ impl Default for HttpOptions {
             insecure: false,
             body_limit: 8 << 20,
             body_budget: 256 << 20,
-            max_connections: 1024,
+            max_connections: 2048,
+            max_subscribers: 1000,
             max_head: 64 << 10,
             head_timeout: seconds(30),
             request_timeout: seconds(30),

@@ -132,7 +132,7 @@ fn of_query<'a>(view: &'a View, spec: &'a QuerySpec, scope: u32) -> Target<'a> {
     }
 }
 
-fn query<'a>(state: &'a State, name: &str) -> Result<&'a View, Problem> {
+pub(super) fn query<'a>(state: &'a State, name: &str) -> Result<&'a Arc<View>, Problem> {
     let decoded = params::decode(name, false);
     let name = decoded.as_deref().unwrap_or(name);
     let view = state
@@ -164,10 +164,7 @@ async fn read(
     range: &KeyRange,
 ) -> Result<(Response, bool), Problem> {
     if params.only_final && !target.view.spec().has_final {
-        return Err(Problem::parameter(format!(
-            "query '{}' has no final rows: no window closes all that its rows depend on",
-            target.name
-        )));
+        return Err(Problem::no_final(target.name));
     }
     let scope = target.scope ^ u32::from(params.only_final);
     let labels = epoch(state, target, params, scope).await?;
@@ -302,7 +299,7 @@ fn waited(target: &Target<'_>, params: &ReadParams) -> String {
 }
 
 /// A checksum of what a read is of. Absent parts differ from empty ones.
-fn scope(parts: &[Option<&str>]) -> u32 {
+pub(super) fn scope(parts: &[Option<&str>]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     for part in parts {
         match part {

@@ -13,6 +13,7 @@ use warp::{Filter, Rejection, path};
 
 use super::metrics::RouteName;
 use super::problem::{Kind, Problem};
+use super::push::{self, Asked};
 use super::state::State;
 use super::{catalog, dashboard, metrics, post, pull};
 
@@ -20,6 +21,8 @@ use super::{catalog, dashboard, metrics, post, pull};
 pub(super) const CHECKPOINTS: &str = "/v1/checkpoints";
 
 const READ: &str = "GET, HEAD";
+/// Nothing is known of an endless answer without beginning it.
+const STREAM: &str = "GET";
 const WRITE: &str = "POST";
 const BOTH: &str = "GET, HEAD, POST";
 
@@ -61,7 +64,17 @@ fn reads(state: &Arc<State>) -> BoxedFilter<(Response,)> {
         .and(raw_query())
         .and(with(state))
         .then(|stream, _, raw, state| answer("rejected", pull::rejected(state, stream, raw)));
+    let changes = path!("v1" / "queries" / String / "changes")
+        .and(only(STREAM))
+        .and(raw_query())
+        .and(asked())
+        .and(with(state))
+        .then(|query, _, raw, asked, state| {
+            answer("changes", push::changes(state, query, raw, asked))
+        });
     key.or(rows)
+        .unify()
+        .or(changes)
         .unify()
         .or(late)
         .unify()
@@ -140,6 +153,18 @@ fn operations(state: &Arc<State>) -> BoxedFilter<(Response,)> {
         .or(dashboard)
         .unify()
         .boxed()
+}
+
+/// What a subscription needs to know of its request.
+fn asked() -> impl Filter<Extract = (Asked,), Error = Infallible> + Copy {
+    warp::header::headers_cloned()
+        .and(warp::ext::optional())
+        .and(warp::ext::optional())
+        .map(|headers, upgrade, slot| Asked {
+            headers,
+            upgrade,
+            slot,
+        })
 }
 
 /// Passes on the method if it is one of `allowed`. It stands after the path, so that a wrong

@@ -9,18 +9,19 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use warp::http::Request;
+use warp::hyper::body::Incoming;
 use warp::hyper::server::conn::http1;
 use warp::hyper::service::service_fn;
 
 use super::edge::Edge;
 use super::options::{HttpError, Service};
 use super::stall::Stall;
-use super::state::State;
+use super::state::{State, stop};
 
 /// The most bytes hyper buffers of a connection; a request's head must fit.
 const MIN_BUFFER: usize = 64 << 10;
@@ -44,7 +45,6 @@ pub async fn serve(
     ));
     let state = Arc::new(State::new(service));
     let edge = Arc::new(Edge::new(Arc::clone(&state)));
-    let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     loop {
@@ -53,16 +53,16 @@ pub async fn serve(
             _ = connections.join_next(), if !connections.is_empty() => continue,
             () = &mut shutdown => break,
         };
-        connections.spawn(connection(
-            stream,
-            slot,
-            Arc::clone(&edge),
-            graceful.watcher(),
-        ));
+        connections.spawn(connection(stream, slot, Arc::clone(&edge)));
     }
     drop(listener);
     state.stop();
-    if timeout(grace, graceful.shutdown()).await.is_err() {
+    // A WebSocket is no connection of hyper's any more.
+    let ended = async {
+        while connections.join_next().await.is_some() {}
+        state.hub.ended().await;
+    };
+    if timeout(grace, ended).await.is_err() {
         tracing::warn!(
             connections = connections.len(),
             "connections cut off: their grace is over"
@@ -98,37 +98,49 @@ async fn accept(
     }
 }
 
-async fn connection(
-    stream: TcpStream,
-    slot: OwnedSemaphorePermit,
-    edge: Arc<Edge>,
-    watcher: Watcher,
-) {
+async fn connection(stream: TcpStream, slot: OwnedSemaphorePermit, edge: Arc<Edge>) {
     // A connection that is already gone has no address, and the first read says so.
     let Ok(local) = stream.local_addr().map(|address: SocketAddr| address.ip()) else {
         return;
     };
     stream.set_nodelay(true).ok();
     let options = edge.state.service.options.clone();
-    let open = Open::new(Arc::clone(&edge.state));
-    let service = service_fn(move |request| {
+    let mut stopping = edge.state.stopping();
+    let slot = Slot(Arc::new((Open::new(Arc::clone(&edge.state)), slot)));
+    let held = slot.clone();
+    let service = service_fn(move |mut request: Request<Incoming>| {
         let edge = Arc::clone(&edge);
+        request.extensions_mut().insert(slot.clone());
         async move { Ok::<_, std::convert::Infallible>(edge.answer(request, local).await) }
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(options.head_timeout)
-        .max_header_size(options.max_head)
-        .max_buf_size(options.max_head.max(MIN_BUFFER))
-        .serve_connection(
-            TokioIo::new(Stall::new(stream, options.write_timeout)),
-            service,
-        );
-    if let Err(error) = watcher.watch(connection).await {
+    let mut connection = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(options.head_timeout)
+            .max_header_size(options.max_head)
+            .max_buf_size(options.max_head.max(MIN_BUFFER))
+            .serve_connection(
+                TokioIo::new(Stall::new(stream, options.write_timeout)),
+                service,
+            )
+            .with_upgrades()
+    );
+    let outcome = tokio::select! {
+        outcome = &mut connection => outcome,
+        () = stop(&mut stopping) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = outcome {
         tracing::debug!(%error, "a connection broke off");
     }
-    drop((open, slot));
+    drop(held);
 }
+
+/// A connection's place among those that may be open. What a connection becomes keeps it.
+#[derive(Clone)]
+pub(super) struct Slot(#[allow(dead_code, reason = "held")] Arc<(Open, OwnedSemaphorePermit)>);
 
 /// Counts a connection while it is open.
 struct Open(Arc<State>);

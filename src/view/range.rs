@@ -1,10 +1,12 @@
 //! Ranges of keys, read from the text of a URL.
 
+use std::ops::Range;
+
 use serde_json::Value;
 
 use super::key::{self, Reason};
 use super::{QuerySpec, ReadError};
-use crate::row::AFTER_ALL;
+use crate::row::{AFTER_ALL, Row};
 
 /// How much of a wrong text an error repeats.
 const SHOWN: usize = 200;
@@ -58,6 +60,14 @@ impl KeyRange {
     /// Where the range starts (inclusive) and ends (exclusive), as encodings.
     pub(super) fn bounds(&self) -> (&[u8], Option<&[u8]>) {
         (&self.from, self.to.as_deref())
+    }
+
+    /// Where the range's rows stand among items that are in row order.
+    pub fn places<T>(&self, items: &[T], row: impl Fn(&T) -> &Row) -> Range<usize> {
+        let before = |bound: &[u8]| items.partition_point(|item| *row(item).order < *bound);
+        let start = before(&self.from);
+        let end = self.to.as_deref().map_or(items.len(), before);
+        start..end.max(start)
     }
 
     /// The rows in both ranges.

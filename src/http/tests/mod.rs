@@ -1,5 +1,6 @@
 //! The HTTP surface, request by request: real views, and fakes for what the other edges do.
 
+mod changes;
 mod limits;
 mod lists;
 mod posts;

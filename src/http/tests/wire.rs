@@ -11,14 +11,14 @@ use tokio::task::JoinHandle;
 use super::{HttpOptions, World, token};
 use crate::http::{HttpError, serve};
 
-struct Running {
-    world: World,
-    address: SocketAddr,
-    stop: oneshot::Sender<()>,
-    served: JoinHandle<Result<(), HttpError>>,
+pub(super) struct Running {
+    pub(super) world: World,
+    pub(super) address: SocketAddr,
+    pub(super) stop: oneshot::Sender<()>,
+    pub(super) served: JoinHandle<Result<(), HttpError>>,
 }
 
-async fn run(options: HttpOptions) -> Running {
+pub(super) async fn run(options: HttpOptions) -> Running {
     let (world, service) = World::service(options);
     world.fill();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -36,12 +36,12 @@ async fn run(options: HttpOptions) -> Running {
 }
 
 impl Running {
-    async fn connect(&self) -> TcpStream {
+    pub(super) async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
     }
 
     /// Sends bytes and reads until the service closes the connection.
-    async fn exchange(&self, request: &[u8]) -> String {
+    pub(super) async fn exchange(&self, request: &[u8]) -> String {
         let mut stream = self.connect().await;
         stream.write_all(request).await.unwrap();
         let mut answer = String::new();
@@ -49,13 +49,13 @@ impl Running {
         answer
     }
 
-    async fn end(self) {
+    pub(super) async fn end(self) {
         self.stop.send(()).unwrap();
         self.served.await.unwrap().unwrap();
     }
 }
 
-async fn read_until(stream: &mut TcpStream, end: &str) -> String {
+pub(super) async fn read_until(stream: &mut TcpStream, end: &str) -> String {
     let mut answer = Vec::new();
     while !answer.ends_with(end.as_bytes()) {
         let mut byte = [0];

@@ -7,6 +7,7 @@ use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 
 use super::sink::KafkaSettings;
@@ -157,6 +158,18 @@ impl Client {
         }
         let taken = self.producer.init_transactions(PATIENCE);
         taken.map_err(|error| self.ear.retry("begin with transactions", words(error)))
+    }
+
+    /// Looks whether a topic is there; a broker that creates topics will have it created.
+    pub fn find(&self, topic: &str) -> Result<(), SinkError> {
+        let metadata = self.producer.client().fetch_metadata(Some(topic), PATIENCE);
+        let what = format!("send to topic '{topic}'");
+        let metadata = metadata.map_err(|error| self.ear.retry(&what, words(error)))?;
+        let found = metadata.topics().first();
+        match found.and_then(MetadataTopic::error) {
+            None => Ok(()),
+            Some(error) => Err(self.ear.retry(&what, RDKafkaErrorCode::from(error))),
+        }
     }
 
     /// Begins what [`Client::commit`] ends.

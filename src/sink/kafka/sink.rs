@@ -57,6 +57,7 @@ impl Sink for KafkaSink {
         let client = Client::new(&self.settings)
             .map_err(|error| SinkError::Retry(format!("cannot make a producer: {error}")))?;
         client.take_over()?;
+        client.find(&self.settings.topic)?;
         let progress = self.ledger.open(&client, &self.settings)?;
         self.client = Some(client);
         Ok(progress)
