@@ -5,23 +5,32 @@
 //! body, time limit, panics, counting), `routes` (paths and methods), and one handler of `pull`,
 //! `post`, `catalog` or `metrics`. Whatever goes wrong on the way is a `Problem`.
 
+mod accept;
 mod answer;
+mod arrow;
 mod body;
 mod catalog;
+mod coding;
 mod dashboard;
 mod edge;
+mod flat;
+mod fresh;
 mod guard;
 mod metrics;
+mod moment;
 mod options;
 mod params;
 mod post;
 mod problem;
 mod pull;
 mod records;
+mod render;
 mod routes;
 mod server;
+mod several;
 mod stall;
 mod state;
+mod tag;
 #[cfg(test)]
 mod tests;
 mod token;

@@ -52,6 +52,10 @@ pub struct HttpOptions {
     pub write_timeout: Duration,
     /// The longest `timeout` that a client may ask to wait.
     pub max_wait: Duration,
+    /// A post is refused while records acknowledged longer ago than this are not shown yet.
+    pub max_backlog: Duration,
+    /// An answer that lags further behind its input than this says that it is stale.
+    pub stale_after: Duration,
     /// How long open requests may go on once the service stops.
     pub shutdown_grace: Duration,
 }
@@ -70,6 +74,8 @@ impl Default for HttpOptions {
             request_timeout: seconds(30),
             write_timeout: seconds(30),
             max_wait: minutes(5),
+            max_backlog: seconds(30),
+            stale_after: seconds(10),
             shutdown_grace: seconds(5),
         }
     }

@@ -11,10 +11,11 @@ use warp::path::{FullPath, Tail, full, tail};
 use warp::reply::Response;
 use warp::{Filter, Rejection, path};
 
+use super::accept::Accepts;
 use super::metrics::RouteName;
 use super::problem::{Kind, Problem};
 use super::state::State;
-use super::{catalog, dashboard, metrics, post, pull};
+use super::{catalog, dashboard, metrics, post, pull, several};
 
 /// Where checkpoints are taken and listed.
 pub(super) const CHECKPOINTS: &str = "/v1/checkpoints";
@@ -42,30 +43,58 @@ fn reads(state: &Arc<State>) -> BoxedFilter<(Response,)> {
         .and(tail())
         .and(only(READ))
         .and(raw_query())
+        .and(accepts())
         .and(with(state))
-        .then(|query, key: Tail, _, raw, state| async move {
-            answer("key", pull::key(state, query, key.as_str().to_owned(), raw)).await
+        .then(|query, key: Tail, _, raw, accepts, state| async move {
+            let key = key.as_str().to_owned();
+            answer("key", pull::key(state, query, key, raw, accepts)).await
         });
     let rows = path!("v1" / "queries" / String)
         .and(only(READ))
         .and(raw_query())
+        .and(accepts())
         .and(with(state))
-        .then(|query, _, raw, state| answer("query", pull::rows(state, query, raw)));
+        .then(|query, _, raw, accepts, state| {
+            answer("query", pull::rows(state, query, raw, accepts))
+        });
     let late = path!("v1" / "queries" / String / "late")
         .and(only(READ))
         .and(raw_query())
+        .and(accepts())
         .and(with(state))
-        .then(|query, _, raw, state| answer("late", pull::late(state, query, raw)));
+        .then(|query, _, raw, accepts, state| {
+            answer("late", pull::late(state, query, raw, accepts))
+        });
+    let diff = path!("v1" / "queries" / String / "diff")
+        .and(only(READ))
+        .and(raw_query())
+        .and(accepts())
+        .and(with(state))
+        .then(|query, _, raw, accepts, state| {
+            answer("diff", several::diff(state, query, raw, accepts))
+        });
+    let snapshot = path!("v1" / "snapshot")
+        .and(only(READ))
+        .and(raw_query())
+        .and(accepts())
+        .and(with(state))
+        .then(|_, raw, accepts, state| answer("snapshot", several::snapshot(state, raw, accepts)));
     let rejected = path!("v1" / "streams" / String / "rejected")
         .and(only(READ))
         .and(raw_query())
+        .and(accepts())
         .and(with(state))
-        .then(|stream, _, raw, state| answer("rejected", pull::rejected(state, stream, raw)));
+        .then(|stream, _, raw, accepts, state| {
+            answer("rejected", pull::rejected(state, stream, raw, accepts))
+        });
+    let several = diff.or(snapshot).unify();
     key.or(rows)
         .unify()
         .or(late)
         .unify()
         .or(rejected)
+        .unify()
+        .or(several)
         .unify()
         .boxed()
 }
@@ -150,6 +179,11 @@ fn only(allowed: &'static str) -> impl Filter<Extract = (Method,), Error = Rejec
 /// The text after the `?`, empty where there is none.
 fn raw_query() -> impl Filter<Extract = (String,), Error = Infallible> + Copy {
     warp::query::raw().or_else(|_| async { Ok((String::new(),)) })
+}
+
+/// What the client takes, as the edge read it.
+fn accepts() -> impl Filter<Extract = (Accepts,), Error = Infallible> + Copy {
+    warp::ext::optional().map(|accepts: Option<Accepts>| accepts.unwrap_or_default())
 }
 
 fn with(

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::key::{self, Reason};
 use super::{QuerySpec, ReadError};
-use crate::row::AFTER_ALL;
+use crate::row::{AFTER_ALL, Row};
 
 /// How much of a wrong text an error repeats.
 const SHOWN: usize = 200;
@@ -58,6 +58,12 @@ impl KeyRange {
     /// Where the range starts (inclusive) and ends (exclusive), as encodings.
     pub(super) fn bounds(&self) -> (&[u8], Option<&[u8]>) {
         (&self.from, self.to.as_deref())
+    }
+
+    /// Whether a row is in the range.
+    pub fn holds(&self, row: &Row) -> bool {
+        let end = self.to.as_deref();
+        self.from.as_slice() <= &*row.order && end.is_none_or(|end| &*row.order < end)
     }
 
     /// The rows in both ranges.

