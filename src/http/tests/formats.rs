@@ -32,7 +32,10 @@ async fn rows_come_in_the_format_asked_for_with_their_labels_in_headers() {
     let ndjson = accepting(&world, "/v1/queries/counts?limit=2", "application/x-ndjson").await;
     assert_eq!(
         ndjson.text(),
-        "{\"key\":[\"a\",1],\"value\":1,\"final\":true}\n{\"key\":[\"a\",2],\"value\":1,\"final\":true}\n"
+        concat!(
+            "{\"key\":[\"a\",1],\"value\":1,\"final\":true}\n",
+            "{\"key\":[\"a\",2],\"value\":1,\"final\":true}\n"
+        )
     );
     assert_eq!(ndjson.header("content-type"), "application/x-ndjson");
     assert_eq!(ndjson.header("waterclock-as-of"), "10");
