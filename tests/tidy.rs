@@ -34,7 +34,7 @@ const LAYERS: [(u8, &[&str]); 5] = [
 const EDGE_USES: [(&str, &[&str]); 1] = [("worker", &["source", "sink", "state"])];
 
 /// The only places that may name a crate, as path prefixes; a test may name any.
-const OWNERS: [(&str, &[&str]); 10] = [
+const OWNERS: [(&str, &[&str]); 14] = [
     (
         "timely",
         &[
@@ -53,6 +53,10 @@ const OWNERS: [(&str, &[&str]); 10] = [
     ("hyper", &["src/http/"]),
     ("hyper_util", &["src/http/"]),
     ("http_body_util", &["src/http/"]),
+    ("rustls", &["src/http/"]),
+    ("tokio_rustls", &["src/http/"]),
+    ("flate2", &["src/http/"]),
+    ("zstd", &["src/http/"]),
     (
         "tokio",
         &[

@@ -27,7 +27,8 @@ use warp::reply::Response;
 use super::accept::{Accepts, Coding};
 use super::body::{self, Held};
 use super::coding::{WORTHWHILE, coded};
-use super::guard::Guard;
+use super::cors;
+use super::guard::{Guard, is_preflight};
 use super::problem::{Kind, Problem};
 use super::render::PIECE;
 use super::routes::{CHECKPOINTS, routes};
@@ -56,6 +57,7 @@ impl Edge {
         B: Body<Data = Bytes> + Unpin,
     {
         let uri = request.uri().clone();
+        let origin = self.guard.allowed_origin(&request);
         let outcome = caught(self.checked(request, local))
             .await
             .unwrap_or_else(|()| {
@@ -69,6 +71,9 @@ impl Edge {
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         let cached = headers.entry(CACHE_CONTROL);
         cached.or_insert(HeaderValue::from_static("no-store"));
+        if let Some(origin) = origin {
+            cors::allow(headers, origin);
+        }
         self.state.requests.count(&response);
         response
     }
@@ -78,6 +83,9 @@ impl Edge {
         B: Body<Data = Bytes> + Unpin,
     {
         let verdict = self.guard.check(&request, local);
+        if is_preflight(&request) && self.guard.allowed_origin(&request).is_some() {
+            return verdict.map(|()| cors::preflight());
+        }
         let (head, body) = request.into_parts();
         // Holds the body's share of the budget until the answer stands.
         let held = if body.is_end_stream() {

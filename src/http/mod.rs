@@ -11,6 +11,7 @@ mod arrow;
 mod body;
 mod catalog;
 mod coding;
+mod cors;
 mod dashboard;
 mod edge;
 mod flat;
@@ -33,7 +34,8 @@ mod state;
 mod tag;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod token;
 
-pub use options::{HttpError, HttpOptions, Service};
+pub use options::{AccessToken, HttpError, HttpOptions, Scope, Service, TlsFiles};
 pub use server::serve;

@@ -149,7 +149,8 @@ impl Problem {
         Problem::new(Kind::NotAcceptable, detail)
     }
 
-    pub(super) fn into_response(self) -> Response {
+    /// The object of the answer.
+    fn body(&self) -> Vec<u8> {
         #[derive(Serialize)]
         struct Wire<'a> {
             r#type: String,
@@ -158,14 +159,30 @@ impl Problem {
             detail: &'a str,
         }
         let (slug, title) = self.kind.words();
-        let status = self.kind.status();
-        let body = serde_json::to_vec(&Wire {
+        serde_json::to_vec(&Wire {
             r#type: format!("urn:waterclock:problem:{slug}"),
             title,
-            status: status.as_u16(),
+            status: self.kind.status().as_u16(),
             detail: &self.detail,
         })
-        .expect("text and numbers always serialise");
+        .expect("text and numbers always serialise")
+    }
+
+    /// The whole answer as it goes over a connection that ends with it.
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        let body = self.body();
+        let status = self.kind.status();
+        let head = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: application/problem+json\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
+        [head.into_bytes(), body].concat()
+    }
+
+    pub(super) fn into_response(self) -> Response {
+        let status = self.kind.status();
+        let body = self.body();
         let mut response = HttpResponse::new(body.into());
         *response.status_mut() = status;
         let headers = response.headers_mut();

@@ -1,26 +1,30 @@
 //! Connections: accepted one by one, within bounds of number and time.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 use warp::hyper::server::conn::http1;
 use warp::hyper::service::service_fn;
 
 use super::edge::Edge;
 use super::options::{HttpError, Service};
-use super::stall::Stall;
+use super::stall::{Farewell, Stall};
 use super::state::State;
+use super::tls;
 
 /// The most bytes hyper buffers of a connection; a request's head must fit.
 const MIN_BUFFER: usize = 64 << 10;
@@ -35,9 +39,11 @@ pub async fn serve(
 ) -> Result<(), HttpError> {
     let local = listener.local_addr().map_err(HttpError::Listen)?;
     let options = &service.options;
-    if !local.ip().to_canonical().is_loopback() && options.token.is_none() && !options.insecure {
+    let is_open = options.tokens.is_empty() && !options.insecure;
+    if !local.ip().to_canonical().is_loopback() && is_open {
         return Err(HttpError::Exposed(local));
     }
+    let tls = options.tls.as_ref().map(tls::acceptor).transpose()?;
     let grace = options.shutdown_grace;
     let slots = Arc::new(Semaphore::new(
         options.max_connections.clamp(1, Semaphore::MAX_PERMITS),
@@ -55,6 +61,7 @@ pub async fn serve(
         };
         connections.spawn(connection(
             stream,
+            tls.clone(),
             slot,
             Arc::clone(&edge),
             graceful.watcher(),
@@ -100,6 +107,7 @@ async fn accept(
 
 async fn connection(
     stream: TcpStream,
+    tls: Option<TlsAcceptor>,
     slot: OwnedSemaphorePermit,
     edge: Arc<Edge>,
     watcher: Watcher,
@@ -109,25 +117,46 @@ async fn connection(
         return;
     };
     stream.set_nodelay(true).ok();
-    let options = edge.state.service.options.clone();
     let open = Open::new(Arc::clone(&edge.state));
+    match tls {
+        None => exchange(stream, local, edge, watcher).await,
+        Some(tls) => {
+            let patience = edge.state.service.options.head_timeout;
+            match timeout(patience, tls.accept(stream)).await {
+                Ok(Ok(stream)) => exchange(stream, local, edge, watcher).await,
+                Ok(Err(error)) => tracing::debug!(%error, "a client does not speak TLS with us"),
+                Err(_) => tracing::debug!("a client took too long to agree on TLS"),
+            }
+        }
+    }
+    drop((open, slot));
+}
+
+/// Answers the requests of a connection, one after the other.
+async fn exchange<S>(stream: S, local: IpAddr, edge: Arc<Edge>, watcher: Watcher)
+where
+    S: AsyncRead + AsyncWrite + Farewell + Unpin + Send + 'static,
+{
+    let options = edge.state.service.options.clone();
     let service = service_fn(move |request| {
         let edge = Arc::clone(&edge);
-        async move { Ok::<_, std::convert::Infallible>(edge.answer(request, local).await) }
+        async move { Ok::<_, Infallible>(edge.answer(request, local).await) }
     });
+    let is_slow = Arc::new(AtomicBool::new(false));
+    let stream = Stall::new(stream, options.write_timeout, Arc::clone(&is_slow));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(options.head_timeout)
         .max_header_size(options.max_head)
+        .max_headers(options.max_headers)
         .max_buf_size(options.max_head.max(MIN_BUFFER))
-        .serve_connection(
-            TokioIo::new(Stall::new(stream, options.write_timeout)),
-            service,
-        );
-    if let Err(error) = watcher.watch(connection).await {
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(watcher.watch(connection));
+    if let Err(error) = connection.as_mut().await {
+        // The stream is told before it is dropped: it says so if a head came in part.
+        is_slow.store(error.is_timeout(), Ordering::Relaxed);
         tracing::debug!(%error, "a connection broke off");
     }
-    drop((open, slot));
 }
 
 /// Counts a connection while it is open.

@@ -5,6 +5,7 @@ mod limits;
 mod lists;
 mod posts;
 mod reads;
+mod safety;
 mod several;
 mod wire;
 
@@ -19,7 +20,7 @@ use warp::http::{HeaderMap, Request, StatusCode};
 use warp::hyper::body::{Body, Bytes};
 
 use super::edge::Edge;
-use super::options::{HttpOptions, Service};
+use super::options::{AccessToken, HttpOptions, Scope, Service};
 use super::state::State;
 use super::token::Token;
 use crate::row::Row;
@@ -299,6 +300,14 @@ impl World {
             headers: head.headers,
             body,
         }
+    }
+}
+
+/// A token that allows everything.
+fn admin(secret: &str) -> AccessToken {
+    AccessToken {
+        scope: Scope::Admin,
+        secret: secret.into(),
     }
 }
 

@@ -7,18 +7,19 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
-use super::{HttpOptions, World, token};
+use super::{HttpOptions, World, admin, token};
 use crate::http::{HttpError, serve};
 
-struct Running {
-    world: World,
+pub(super) struct Running {
+    pub(super) world: World,
     address: SocketAddr,
     stop: oneshot::Sender<()>,
     served: JoinHandle<Result<(), HttpError>>,
 }
 
-async fn run(options: HttpOptions) -> Running {
+pub(super) async fn run(options: HttpOptions) -> Running {
     let (world, service) = World::service(options);
     world.fill();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -36,12 +37,12 @@ async fn run(options: HttpOptions) -> Running {
 }
 
 impl Running {
-    async fn connect(&self) -> TcpStream {
+    pub(super) async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
     }
 
     /// Sends bytes and reads until the service closes the connection.
-    async fn exchange(&self, request: &[u8]) -> String {
+    pub(super) async fn exchange(&self, request: &[u8]) -> String {
         let mut stream = self.connect().await;
         stream.write_all(request).await.unwrap();
         let mut answer = String::new();
@@ -49,7 +50,15 @@ impl Running {
         answer
     }
 
-    async fn end(self) {
+    /// Waits until so many connections are open, the one that asks among them.
+    pub(super) async fn until_connections(&self, count: &str) {
+        let ask = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        let line = format!("\nwaterclock_http_connections {count}\n");
+        let waiting = async { while !self.exchange(ask).await.contains(&line) {} };
+        timeout(Duration::from_secs(30), waiting).await.unwrap();
+    }
+
+    pub(super) async fn end(self) {
         self.stop.send(()).unwrap();
         self.served.await.unwrap().unwrap();
     }
@@ -135,7 +144,7 @@ async fn connections_beyond_the_bound_wait_for_a_place() {
     let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let mut second = running.connect().await;
     second.write_all(request).await.unwrap();
-    let waits = tokio::time::timeout(Duration::from_millis(50), second.readable()).await;
+    let waits = timeout(Duration::from_millis(50), second.readable()).await;
     assert!(
         waits.is_err(),
         "the second connection was served beside the first"
@@ -186,7 +195,7 @@ async fn listening_for_everybody_without_a_token_is_refused() {
     .await
     .unwrap();
     listen(HttpOptions {
-        token: Some("s".into()),
+        tokens: vec![admin("s")],
         ..HttpOptions::default()
     })
     .await

@@ -318,6 +318,42 @@ fn full_join<A: Serialize, B: Serialize>(
     }
 }
 
+/// The queries whose rows come from tables, or from no window.
+fn of_tables(query: &str, shape: &Shape, prefix: &Prefix, said: &mut Answer) {
+    let watermark = prefix.over(streams_of(query));
+    match query {
+        "forever" => {
+            for (key, hits) in by_key(&hits(prefix, "hits")) {
+                said.row(key.to_string(), sum(&hits).to_string(), None);
+            }
+        }
+        "sides" => {
+            let all = hits(prefix, "hits");
+            let left = by_key(&all)
+                .into_iter()
+                .map(|(key, hits)| (key, hits.len()));
+            let right = latest(prefix, said).into_iter();
+            full_join(left.collect(), right.collect(), said);
+        }
+        "many_sides" => {
+            let left = kept(said, watermark, hits(prefix, "hits"), shape.join);
+            let right = latest(prefix, said).into_values();
+            let right = right.map(|user| (user.name, user));
+            full_join(left, right.collect(), said);
+        }
+        "sums" => {
+            let mut sums: BTreeMap<u8, i128> = BTreeMap::new();
+            for (_, hit) in kept(said, watermark, hits(prefix, "hits"), shape.join) {
+                *sums.entry(hit.part).or_insert(0) += i128::from(hit.n);
+            }
+            for (part, sum) in sums {
+                said.row(part.to_string(), sum.to_string(), None);
+            }
+        }
+        _ => unreachable!("no such query: {query}"),
+    }
+}
+
 /// What a query answers to a prefix.
 pub fn answer(query: &str, shape: usize, prefix: &Prefix) -> Answer {
     let shape = &SHAPES[shape];
@@ -362,33 +398,8 @@ pub fn answer(query: &str, shape: usize, prefix: &Prefix) -> Answer {
                 said.row(key.to_string(), json(&pair), None);
             }
         }
-        "forever" => {
-            for (key, hits) in by_key(&hits(prefix, "hits")) {
-                said.row(key.to_string(), sum(&hits).to_string(), None);
-            }
-        }
-        "sides" => {
-            let all = hits(prefix, "hits");
-            let left = by_key(&all)
-                .into_iter()
-                .map(|(key, hits)| (key, hits.len()));
-            let right = latest(prefix, &mut said).into_iter();
-            full_join(left.collect(), right.collect(), &mut said);
-        }
-        "many_sides" => {
-            let left = kept(&mut said, watermark, hits(prefix, "hits"), shape.join);
-            let right = latest(prefix, &mut said).into_values();
-            let right = right.map(|user| (user.name, user));
-            full_join(left, right.collect(), &mut said);
-        }
-        "sums" => {
-            let mut sums: BTreeMap<u8, i128> = BTreeMap::new();
-            for (_, hit) in kept(&mut said, watermark, hits(prefix, "hits"), shape.join) {
-                *sums.entry(hit.part).or_insert(0) += i128::from(hit.n);
-            }
-            for (part, sum) in sums {
-                said.row(part.to_string(), sum.to_string(), None);
-            }
+        "forever" | "sides" | "many_sides" | "sums" => {
+            of_tables(query, shape, prefix, &mut said);
         }
         "as_of_count" => {
             let met = as_of(shape, prefix, &mut said);
