@@ -6,7 +6,6 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
@@ -108,11 +107,10 @@ fn position(together: &Value) -> usize {
 /// Reads under load, then kills; gives the last answer.
 fn load_and_kill(service: Service, poster: &Mutex<Poster>, highest: &mut u64) -> Value {
     let client = Client::clone(&service);
-    let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut poster = poster.lock().expect("nobody panics with it");
-            while !is_over.load(Ordering::Relaxed) && poster.post(&client).is_ok() {}
+            while poster.post(&client).is_ok() {}
         });
         let mut last = Value::Null;
         for _ in 0..reads() {
@@ -122,7 +120,6 @@ fn load_and_kill(service: Service, poster: &Mutex<Poster>, highest: &mut u64) ->
             *highest = epoch;
         }
         service.kill();
-        is_over.store(true, Ordering::Relaxed);
         last
     })
 }

@@ -13,6 +13,7 @@ mod catalog;
 mod coding;
 mod cors;
 mod dashboard;
+mod describe;
 mod edge;
 mod flat;
 mod fresh;

@@ -15,7 +15,7 @@ use super::accept::Accepts;
 use super::metrics::RouteName;
 use super::problem::{Kind, Problem};
 use super::state::State;
-use super::{catalog, dashboard, metrics, post, pull, several};
+use super::{catalog, dashboard, describe, metrics, post, pull, several};
 
 /// Where checkpoints are taken and listed.
 pub(super) const CHECKPOINTS: &str = "/v1/checkpoints";
@@ -146,6 +146,10 @@ fn operations(state: &Arc<State>) -> BoxedFilter<(Response,)> {
         .and(raw_query())
         .and(with(state))
         .map(|_, raw: String, state: Arc<State>| now("metrics", metrics::metrics(&state, &raw)));
+    let description = path!("v1" / "openapi.json")
+        .and(only(READ))
+        .and(raw_query())
+        .map(|_, raw: String| now("openapi", describe::openapi(&raw)));
     let dashboard = path::end()
         .and(only(READ))
         .map(|_| now("dashboard", Ok(dashboard::page())));
@@ -153,6 +157,8 @@ fn operations(state: &Arc<State>) -> BoxedFilter<(Response,)> {
         .or(readiness)
         .unify()
         .or(metrics)
+        .unify()
+        .or(description)
         .unify()
         .or(dashboard)
         .unify()

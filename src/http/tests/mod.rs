@@ -1,5 +1,6 @@
 //! The HTTP surface, request by request: real views, and fakes for what the other edges do.
 
+mod contract;
 mod formats;
 mod limits;
 mod lists;
@@ -295,11 +296,13 @@ impl World {
         let response = self.edge.answer(request.body(body).unwrap(), local).await;
         let (head, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
-        Answer {
+        let answer = Answer {
             status: head.status,
             headers: head.headers,
             body,
-        }
+        };
+        contract::check(method, path, &answer);
+        answer
     }
 }
 
