@@ -1,4 +1,4 @@
-//! The description of all this for programs: OpenAPI, written by hand and held to it by the tests,
+//! The description of all this for programs: `OpenAPI`, written by hand and held to it by the tests,
 //! which check every answer they get against it.
 
 use warp::reply::Response;

@@ -106,8 +106,10 @@ fn fault(schema: &'static Value, value: &Value) -> Option<String> {
         };
     }
     match (schema["type"].as_str(), value) {
-        (None, _) | (Some("null"), Value::Null) | (Some("boolean"), Value::Bool(_)) => None,
-        (Some("string"), Value::String(_)) => None,
+        (None, _)
+        | (Some("null"), Value::Null)
+        | (Some("boolean"), Value::Bool(_))
+        | (Some("string"), Value::String(_)) => None,
         (Some("integer"), Value::Number(number)) if !number.is_f64() => None,
         (Some("array"), Value::Array(items)) => items.iter().enumerate().find_map(|(at, item)| {
             let schema = schema["prefixItems"].get(at).unwrap_or(&schema["items"]);
