@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::time::{Timestamp, seconds};
 
 mod envelope;
+mod schema;
 
-pub use envelope::{Envelope, Headers, Message};
+pub use envelope::{Envelope, Headers, LastRecord, Message};
+pub use schema::{SchemaKind, Schemas, WriterSchema};
 
 /// Text that holds up to 24 bytes without an allocation: for keys.
 pub type Text = compact_str::CompactString;
@@ -134,6 +136,11 @@ pub enum Format {
     Raw,
     /// A change of a database's row, in Debezium's JSON envelope.
     Debezium,
+    /// Avro, Protobuf or JSON that begins with the id of its schema in a registry.
+    Registered {
+        /// The schemas known so far.
+        schemas: Schemas,
+    },
 }
 
 /// How positions advance within a span.

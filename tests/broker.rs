@@ -1,13 +1,21 @@
 //! The broker that other tests rely on: what is written is read by clients that share no code with
 //! those that wrote it, and what a test does to the broker happens.
+#![allow(clippy::unwrap_used, reason = "a test panics where it fails")]
 
 use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use kafka::{Broker, Record, unique, until};
+use rdkafka::error::RDKafkaErrorCode;
 
 #[path = "support/kafka/mod.rs"]
 mod kafka;
+
+const HOLD: &str = "WATERCLOCK_TEST_HOLD";
+const ADDRESS: &str = "broker at ";
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -202,4 +210,60 @@ fn a_group_commits_offsets() {
     assert_eq!(client.committed(&group, &topic), BTreeMap::new());
     client.commit(&group, &topic, &BTreeMap::from([(1, 2)]));
     assert_eq!(client.committed(&group, &topic), BTreeMap::from([(1, 2)]));
+}
+
+#[test]
+fn the_right_to_read_can_be_taken() {
+    let Some(broker) = Broker::shared() else {
+        return;
+    };
+    let Some(tools) = broker.tools() else {
+        return;
+    };
+    let (client, topic) = (broker.client(), unique("secret"));
+    client.create_topic(&topic, 1, &[]);
+    tools.revoke_reading(&topic);
+    client.produce(&topic, &[Record::new("a")]);
+    let refused = client.try_read(&topic, "read_committed").unwrap_err();
+    let reason = refused.rdkafka_error_code();
+    assert_eq!(reason, Some(RDKafkaErrorCode::TopicAuthorizationFailed));
+    tools.restore_reading(&topic);
+    assert_eq!(texts(&client.read(&topic)), ["a"]);
+}
+
+/// Does nothing by itself; `a_broker_dies_with_its_test` runs it as a test that is killed.
+#[test]
+fn holds_a_broker() {
+    if std::env::var_os(HOLD).is_none() {
+        return;
+    }
+    if let Some(broker) = Broker::start() {
+        println!("\n{ADDRESS}{}", broker.address());
+        io::stdin().read_line(&mut String::new()).unwrap();
+    }
+}
+
+#[test]
+fn a_broker_dies_with_its_test() {
+    let mut test = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "holds_a_broker", "--nocapture"])
+        .env(HOLD, "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stdout = BufReader::new(test.stdout.take().unwrap());
+    let mut lines = stdout.lines().map_while(Result::ok);
+    let address = lines.find_map(|line| line.strip_prefix(ADDRESS).map(str::to_owned));
+    let Some(address) = address else {
+        assert!(
+            test.wait().unwrap().success(),
+            "skipped, or failed to start"
+        );
+        return;
+    };
+    test.kill().unwrap();
+    test.wait().unwrap();
+    let refuses = || TcpStream::connect(&address).is_err().then_some(());
+    until("the broker to die", refuses);
 }

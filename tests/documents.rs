@@ -83,6 +83,7 @@ fn the_documents_name_files_that_exist() {
         "README.md",
         "ARCHITECTURE.md",
         "CONTRIBUTING.md",
+        "docs/kafka.md",
         "docs/time.md",
         "docs/writing-queries.md",
         "tests/queries/README.md",

@@ -12,7 +12,8 @@ impl Config {
         self.validate_service()?;
         self.http.validate()?;
         self.validate_bounds()?;
-        self.validate_streams()
+        self.validate_streams()?;
+        self.validate_sinks()
     }
 
     fn validate_service(&self) -> Result<(), ConfigError> {

@@ -8,6 +8,7 @@ mod http;
 mod keys;
 mod load;
 mod settings;
+mod sinks;
 mod streams;
 
 pub use http::{HttpConfig, Tokens};
@@ -17,3 +18,4 @@ pub use settings::{
     PoisonPolicy, RecordFormat, ServiceConfig, SnapshotConfig, StreamConfig, StreamSource,
     TimeConfig,
 };
+pub use sinks::SinkConfig;

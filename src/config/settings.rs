@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::http::HttpConfig;
+use super::sinks::SinkConfig;
 use crate::time::{hours, minutes, seconds};
 
 /// Everything that may be configured. [`Config::default`] is the service without a file.
@@ -30,10 +31,12 @@ pub struct Config {
     /// The generator of visits; `None` turns it off, and so does a file without `[demo]`.
     #[serde(default = "no_demo")]
     pub demo: Option<DemoConfig>,
-    /// The Kafka cluster that streams are read from.
+    /// The Kafka cluster that streams are read from, and sinks send to.
     pub kafka: KafkaConfig,
     /// Settings of single streams; a stream not named here is an embedded log.
     pub streams: BTreeMap<String, StreamConfig>,
+    /// Where answers go besides readers.
+    pub sinks: BTreeMap<String, SinkConfig>,
 }
 
 /// `[service]`
@@ -124,6 +127,12 @@ pub struct KafkaConfig {
     pub properties: BTreeMap<String, String>,
     /// File with further properties, `name=value` a line: for secrets. Empty for none.
     pub properties_file: PathBuf,
+    /// The schema registry of Avro and Protobuf records: `http://host:8081`.
+    pub registry_url: String,
+    /// Who asks the registry; empty where it wants no user.
+    pub registry_user: String,
+    /// File with the user's password. Empty for none.
+    pub registry_password_file: PathBuf,
 }
 
 /// `[demo]`
@@ -195,6 +204,10 @@ pub enum RecordFormat {
     Raw,
     /// A change of a database's row, in Debezium's JSON envelope.
     Debezium,
+    /// Avro, with the id of its schema in a registry.
+    Avro,
+    /// Protobuf, with the id of its schema in a registry.
+    Protobuf,
 }
 
 /// What to do where records are gone before they were read.
@@ -258,6 +271,7 @@ impl Default for Config {
             kafka: KafkaConfig::default(),
             demo: Some(DemoConfig::default()),
             streams: BTreeMap::new(),
+            sinks: BTreeMap::new(),
         }
     }
 }
@@ -333,6 +347,9 @@ impl Default for KafkaConfig {
             discover_every: seconds(10),
             properties: BTreeMap::new(),
             properties_file: PathBuf::new(),
+            registry_url: String::new(),
+            registry_user: String::new(),
+            registry_password_file: PathBuf::new(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Settings of single streams, and of the Kafka cluster they may be read from.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use super::check::{invalid, lasts, within};
 use super::load::ConfigError;
@@ -28,6 +29,17 @@ impl Config {
                      \"localhost:9092\""
                 );
                 return invalid("kafka.brokers", &reason);
+            }
+            let has_schema = matches!(
+                stream.format,
+                Some(RecordFormat::Avro | RecordFormat::Protobuf)
+            );
+            if has_schema && self.kafka.registry_url.is_empty() {
+                let reason = format!(
+                    "is empty, but the records of the stream '{name}' name their schemas: name \
+                     the registry, as in \"http://localhost:8081\""
+                );
+                return invalid("kafka.registry_url", &reason);
             }
         }
         Ok(())
@@ -63,15 +75,20 @@ impl KafkaConfig {
         }
     }
 
+    /// The password of the registry's user, if a file has it.
+    pub fn registry_password(&self) -> Result<Option<String>, ConfigError> {
+        let path = &self.registry_password_file;
+        if path.as_os_str().is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(read(path)?.trim().to_owned()))
+    }
+
     /// What a client of the cluster is given: the brokers, the properties, and those of the file.
     pub fn client_properties(&self) -> Result<BTreeMap<String, String>, ConfigError> {
         let mut all = self.properties.clone();
         if !self.properties_file.as_os_str().is_empty() {
-            let path = &self.properties_file;
-            let text = std::fs::read_to_string(path).map_err(|cause| ConfigError::Read {
-                path: path.clone(),
-                cause,
-            })?;
+            let text = read(&self.properties_file)?;
             let lines = text.lines().map(str::trim).enumerate();
             for (i, line) in lines.filter(|(_, l)| !l.is_empty() && !l.starts_with('#')) {
                 // What is wrong may be a secret: the line's number must do.
@@ -86,6 +103,13 @@ impl KafkaConfig {
         all.insert("bootstrap.servers".to_owned(), self.brokers.clone());
         Ok(all)
     }
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|cause| ConfigError::Read {
+        path: path.to_owned(),
+        cause,
+    })
 }
 
 /// A stream's name becomes a directory and a part of URLs.

@@ -6,6 +6,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::decode::guard;
 use super::reading::received;
 use crate::record::{Envelope, Event, Op};
 use crate::time::Timestamp;
@@ -49,7 +50,7 @@ pub(super) fn read<T: Event>(bytes: &[u8], beside: &Envelope<'_>) -> Result<(Op,
         Some("r") => Ok((Op::Put, row("after", change.after)?)),
         // A database that logs keys only leaves nothing of the row; its key may do.
         Some("d") => row("before", change.before)
-            .or_else(|reason| T::tombstone(&beside).ok_or(reason))
+            .or_else(|reason| guard(|| T::tombstone(&beside))?.ok_or(reason))
             .map(|row| (Op::Delete, row)),
         Some("t") => Err(
             "the table was truncated, which takes rows away without naming \

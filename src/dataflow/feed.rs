@@ -51,6 +51,13 @@ pub struct Task {
     pub chunk: Chunk,
 }
 
+impl Task {
+    /// Whether there may be records in it: a chunk can also say that there are none up to its end.
+    pub fn has_records(&self) -> bool {
+        !self.chunk.bytes.is_empty()
+    }
+}
+
 /// One round of input.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {

@@ -9,6 +9,7 @@
 //! * [`decode`]: bytes to records, and what each record's partition knew before it
 //! * [`reading`]: the formats of records; `debezium` is one of them
 //! * [`lines`]: finding a record's raw bytes again
+//! * [`schemas`]: records that name the schema they were written with
 //! * [`panes`]: window arithmetic
 //! * [`aggregate`][]: accumulators
 //! * [`windows`]: the window boundary
@@ -29,5 +30,6 @@ pub mod lines;
 pub mod panes;
 pub mod reading;
 pub mod retire;
+pub mod schemas;
 pub mod vault;
 pub mod windows;

@@ -98,17 +98,25 @@ fn read_message<T: Event>(
         Format::Raw => received(|| read_raw(value), beside)?,
         Format::Csv { header } => read_one_row(value, header, beside)?,
         Format::Debezium => return debezium::read(value, beside).map(Some),
+        Format::Registered { schemas } => {
+            received(|| super::schemas::read(schemas, value), beside)?
+        }
     };
     Ok(Some((Op::Put, record)))
 }
 
 /// Reads one JSON record and lets it take what came beside it.
 pub fn read_json<T: Event>(line: &[u8], beside: &Envelope<'_>) -> Result<T, String> {
+    received(|| parse_json(line), beside)
+}
+
+/// Reads what is a record's JSON.
+pub(super) fn parse_json<T: DeserializeOwned>(line: &[u8]) -> Result<T, String> {
     // serde would take an array for a struct, field by field: nobody means that.
     if line.first() == Some(&b'[') {
         return Err("a record is a JSON object, not an array".to_owned());
     }
-    received(|| serde_json::from_slice(line), beside)
+    serde_json::from_slice(line).map_err(|error| error.to_string())
 }
 
 /// Runs a type's own reading, which may be user code.

@@ -27,7 +27,7 @@ mod windowed;
 
 pub use answer::Query;
 pub use catalog::{BuildError, Catalog, Overrides, QueryDef, StreamDef};
-pub use flow::{Env, Fail, Flow, Outlet, Running};
+pub use flow::{Answers, Env, Fail, Flow, Outlet, Running};
 pub use forever::Forever;
 pub use stream::{Keyed, Stream};
 pub use table::Table;

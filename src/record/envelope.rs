@@ -1,5 +1,7 @@
 //! What comes beside a record, and how messages that bring it are laid out in a chunk.
 
+use serde::{Deserialize, Serialize};
+
 use crate::time::Timestamp;
 
 /// What a source says of a record besides its bytes.
@@ -169,6 +171,27 @@ impl<'a> Message<'a> {
             key: self.key,
             headers: self.headers,
         }
+    }
+}
+
+/// What the last record before a position looked like: where another one is found in its place, it
+/// is another topic of the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastRecord {
+    /// Its position.
+    pub position: u64,
+    /// The checksum of its frame.
+    pub crc32: u32,
+}
+
+impl LastRecord {
+    /// The last of a run of frames.
+    pub fn of(frames: &[u8]) -> Option<LastRecord> {
+        let (at, message) = Message::all(frames).last()?;
+        Some(LastRecord {
+            position: message.position,
+            crc32: crc32fast::hash(&frames[at..]),
+        })
     }
 }
 

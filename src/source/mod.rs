@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::record::Chunk;
+use crate::record::{Chunk, LastRecord};
 use crate::time::Timestamp;
 
 pub mod file;
 pub mod generator;
 pub mod kafka;
 pub mod log;
+pub mod registry;
 mod visits;
 
 /// The wall clock, handed in by `main`: milliseconds since the Unix epoch.
@@ -97,9 +98,9 @@ pub enum SourceError {
     },
     /// What was read of a topic is not in it any more.
     #[error(
-        "stream '{stream}': topic '{topic}' partition {partition} ends at offset {end}, but \
-         {position} is next: the topic was made anew, or its newest records were lost; start with \
-         --from-scratch to read it from its beginning"
+        "stream '{stream}': topic '{topic}' partition {partition} {change}: the topic was made \
+         anew, or its newest records were lost; start with --from-scratch to read it from its \
+         beginning"
     )]
     Recreated {
         /// The stream read.
@@ -108,10 +109,8 @@ pub enum SourceError {
         topic: String,
         /// The partition read.
         partition: u32,
-        /// The offset that is next.
-        position: u64,
-        /// The offset after the last one there.
-        end: u64,
+        /// What shows it.
+        change: String,
     },
     /// What was read before is not there yet: a broker does not answer, say.
     #[error("stream '{stream}': waiting for partition {partition} from position {position} on")]
@@ -174,6 +173,12 @@ pub trait Source: Send {
     /// What a partition is read from, in a word: positions saved for one origin mean nothing in
     /// another.
     fn origin(&self, partition: u32) -> String;
+
+    /// Says what the last record before the position of a checkpoint looked like. A source in whose
+    /// place another one may be put looks whether it still is there.
+    fn recognise(&mut self, partition: u32, position: u64, last: LastRecord) {
+        let _ = (partition, position, last);
+    }
 
     /// Registers who is to be woken when records arrive. A source that cannot tell is polled.
     fn on_arrival(&mut self, wake: Wake) {

@@ -6,8 +6,9 @@ use std::fmt;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::record::LastRecord;
 use crate::time::{Epoch, Timestamp};
-use crate::view::CheckpointInfo;
+use crate::view::{CheckpointInfo, Sent};
 
 /// The version of manifests that this build writes, and the newest it reads.
 pub const VERSION: u64 = 1;
@@ -35,9 +36,9 @@ pub struct Manifest {
     pub streams: BTreeMap<String, StreamState>,
     /// Per state boundary its rows.
     pub boundaries: BTreeMap<String, BoundaryState>,
-    /// Per sink its progress, as the sink wrote it.
+    /// Per sink how far it had sent; only of those that go on from there.
     #[serde(default)]
-    pub sinks: BTreeMap<String, serde_json::Value>,
+    pub sinks: BTreeMap<String, Sent>,
     /// Per query a fingerprint of what it computes.
     #[serde(default)]
     pub queries: BTreeMap<String, Fingerprint>,
@@ -68,6 +69,10 @@ pub struct PartitionState {
     pub floor: Option<Timestamp>,
     /// Whether it holds the stream's watermark back no longer.
     pub idle: bool,
+    /// What the last record before the position looked like, where that tells one origin from
+    /// another of the same name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastRecord>,
 }
 
 /// The rows of a state boundary: those of all its segments together.

@@ -9,6 +9,7 @@ mod labels;
 mod merge;
 #[cfg(test)]
 mod model;
+mod outbox;
 mod page;
 mod ports;
 mod range;
@@ -19,6 +20,10 @@ mod spec;
 mod standing;
 
 pub use labels::{Labels, PartitionLabel, StreamLabel};
+pub use outbox::{
+    Committed, Delivery, Group, Kind, Message, Mode, Next, Outbox, Sent, SinkSpec, SinkState,
+    SinkStatus, Writer,
+};
 pub use page::{Page, RowPosition};
 pub use ports::{
     CheckpointInfo, Checkpoints, Ingest, IngestError, LineVerdict, PostAnswer, PostReply,

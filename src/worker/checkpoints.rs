@@ -22,6 +22,7 @@ pub(super) type Reply = Box<dyn FnOnce(Result<CheckpointInfo, String>) + Send>;
 struct Taking {
     epoch: Epoch,
     replies: Vec<Reply>,
+    origins: Origins,
     times: Option<Times>,
 }
 
@@ -31,7 +32,6 @@ pub(super) struct Taker {
     pub snapshots: Snapshots,
     pub run: u64,
     pub interval: Duration,
-    pub retain: usize,
     /// How many rows-of-a-boundary the workers save for one checkpoint.
     pub segments: usize,
     /// The times of retained checkpoints, oldest first.
@@ -51,7 +51,6 @@ impl Taker {
         snapshots: Snapshots,
         run: u64,
         interval: Duration,
-        retain: usize,
         segments: usize,
         now: Instant,
     ) -> Taker {
@@ -60,8 +59,6 @@ impl Taker {
             snapshots,
             run,
             interval,
-            // Two generations stand at all times, so that one may turn out damaged.
-            retain: retain.max(2),
             segments,
             retained: VecDeque::new(),
             taking: None,
@@ -96,8 +93,8 @@ impl Taker {
         self.taking.is_none() && (!self.asked.is_empty() || (is_due && is_needed))
     }
 
-    /// Begins one as of an epoch, before the epoch is fed.
-    pub fn begin(&mut self, epoch: Epoch, now: Instant) {
+    /// Begins one as of an epoch, before the epoch is fed; what it reads is read from there.
+    pub fn begin(&mut self, epoch: Epoch, origins: Origins, now: Instant) {
         self.begun_at = now;
         let replies = std::mem::take(&mut self.asked);
         match self.store.begin(epoch, self.run) {
@@ -106,6 +103,7 @@ impl Taker {
                 self.taking = Some(Taking {
                     epoch,
                     replies,
+                    origins,
                     times: None,
                 });
                 self.moved = false;
@@ -118,6 +116,11 @@ impl Taker {
                 }
             }
         }
+    }
+
+    /// Whether somebody waits for one.
+    pub fn is_asked(&self) -> bool {
+        !self.asked.is_empty()
     }
 
     /// Whether one is under way.
@@ -138,10 +141,10 @@ impl Taker {
     }
 
     /// Says how far the streams were read at the checkpoint's epoch, whose journal is on disk.
-    pub fn publish(&mut self, times: Times, origins: &Origins, catalog: &Catalog, now: Timestamp) {
-        self.snapshots
-            .publish(restore::manifest(&times, origins, catalog, now));
+    pub fn publish(&mut self, times: Times, catalog: &Catalog, now: Timestamp) {
         if let Some(taking) = &mut self.taking {
+            let manifest = restore::manifest(&times, &taking.origins, catalog, now);
+            self.snapshots.publish(manifest);
             taking.times = Some(times);
         }
     }
@@ -164,23 +167,30 @@ impl Taker {
         for reply in taking.replies {
             reply(result.clone());
         }
-        if result.is_ok()
-            && let Some(times) = taking.times
-        {
+        if let Some(times) = taking.times.filter(|_| result.is_ok()) {
             self.retained.push_back((epoch, times));
         }
-        while self.retained.len() > self.retain {
+        let needed = self.store.oldest_needed().unwrap_or_else(|error| {
+            tracing::warn!(%error, "old checkpoints are kept longer");
+            None
+        })?;
+        while self
+            .retained
+            .front()
+            .is_some_and(|(epoch, _)| *epoch < needed)
+        {
             self.retained.pop_front();
         }
         // What is older than this process knows of may still be needed by an older checkpoint.
-        (self.retained.len() == self.retain)
-            .then(|| self.retained.front().cloned())
-            .flatten()
+        let oldest = self.retained.front();
+        oldest.filter(|(epoch, _)| *epoch == needed).cloned()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::state::DataDir;
 
@@ -188,8 +198,9 @@ mod tests {
 
     fn taker(data: &DataDir, now: Instant) -> Taker {
         let store = CheckpointStore::open(data, 2).unwrap();
-        let snapshots = Snapshots::start(std::collections::BTreeMap::new(), Box::new(|_, _| {}));
-        Taker::new(store, snapshots.unwrap(), 1, INTERVAL, 2, 0, now)
+        let sent = Box::new(BTreeMap::new);
+        let snapshots = Snapshots::start(BTreeMap::new(), sent, Box::new(|_, _| {}));
+        Taker::new(store, snapshots.unwrap(), 1, INTERVAL, 0, now)
     }
 
     #[test]
@@ -218,7 +229,7 @@ mod tests {
         );
         idle.fed(false);
         assert!(idle.wants(due), "the journal must not grow for ever");
-        idle.begin(1, due);
+        idle.begin(1, Origins::new(), due);
         assert!(idle.awaits(1));
         assert!(!idle.wants(due + INTERVAL), "one at a time");
     }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::cuts::{Cutter, EPOCH_BYTES, Reading};
 use crate::dataflow::clock::NONE;
-use crate::dataflow::feed::{Change, PartitionChange, Plan};
+use crate::dataflow::feed::{Change, PartitionChange, Plan, Task};
+use crate::record::LastRecord;
 use crate::source::{Partition, SourceError};
 
 /// What is known of a partition.
@@ -25,6 +26,8 @@ pub(super) struct Known {
     pub is_ahead: bool,
     /// What keeps it from being read.
     pub problem: Option<Arc<str>>,
+    /// What the last record before the position looked like, of sources that want to know.
+    pub last: Option<LastRecord>,
 }
 
 impl Known {
@@ -39,6 +42,7 @@ impl Known {
             highest: NONE,
             is_ahead: false,
             problem: None,
+            last: None,
         }
     }
 
@@ -88,7 +92,7 @@ impl Look {
                 cutter.take(reading, id, known.position, share, None, tasks)
             };
             // What was read before an error is fed, and must be announced like any other.
-            let has_records = plan.tasks.len() > before;
+            let has_records = plan.tasks[before..].iter().any(Task::has_records);
             let change = self.change(partition, known, has_records, taken.is_ok());
             let change = change.map(|change| PartitionChange {
                 stream,

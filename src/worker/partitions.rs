@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use super::cuts::{Cutter, EPOCH_BYTES, Reading};
 use super::look::{Known, Look};
-use super::restore::Origins;
+use super::restore::{Origin, Origins};
 use crate::dataflow::clock::{NONE, PartitionTime, StreamTime, Times};
 use crate::dataflow::feed::{Change, Mark, PartitionChange, Plan, Task};
 use crate::query::Catalog;
+use crate::record::{LastRecord, Positions};
 use crate::source::SourceError;
 use crate::state::{JournalEntry, PartitionChange as JournalledChange, PartitionEvent};
 use crate::time::Timestamp;
@@ -36,10 +37,11 @@ pub(super) struct Partitions {
 }
 
 impl Partitions {
-    /// Starts at the positions of a checkpoint.
+    /// Starts at the positions of a checkpoint, before which the last records looked like `lasts`.
     pub fn new(
-        readings: Vec<Reading>,
+        mut readings: Vec<Reading>,
         times: &Times,
+        lasts: &BTreeMap<(u16, u32), LastRecord>,
         idle_timeout: Duration,
         max_drift: BTreeMap<u16, i64>,
     ) -> Partitions {
@@ -50,9 +52,17 @@ impl Partitions {
                     idle: p.idle,
                     is_told: true,
                     highest: p.highest,
+                    last: lasts.get(&(stream, *id)).copied(),
                     ..Known::at(p.position)
                 };
                 known.insert((stream, *id), at);
+            }
+        }
+        for Reading { source, stream } in &mut readings {
+            for ((_, id), known) in known.range((*stream, 0)..=(*stream, u32::MAX)) {
+                if let Some(last) = known.last {
+                    source.recognise(*id, known.position, last);
+                }
             }
         }
         let held = |reading| Held { reading, up: None };
@@ -116,13 +126,16 @@ impl Partitions {
     pub fn origins(&self) -> Origins {
         let mut origins = Origins::new();
         for Held { reading, .. } in &self.readings {
-            for (_, id) in self
+            let known = self
                 .known
-                .keys()
-                .filter(|(stream, _)| *stream == reading.stream)
-            {
+                .range((reading.stream, 0)..=(reading.stream, u32::MAX));
+            for ((_, id), known) in known {
+                let origin = Origin {
+                    name: reading.source.origin(*id),
+                    last: known.last,
+                };
                 let of_stream = origins.entry(reading.stream).or_default();
-                of_stream.insert(*id, reading.source.origin(*id));
+                of_stream.insert(*id, origin);
             }
         }
         origins
@@ -138,17 +151,26 @@ impl Partitions {
             known.idle = change.change == Change::Idle;
             known.is_told = true;
         }
-        for task in &plan.tasks {
+        for (i, task) in plan.tasks.iter().enumerate() {
             let known = self
                 .known
                 .entry((task.stream, task.chunk.partition))
                 .or_insert_with(|| Known::at(task.chunk.start));
             known.position = task.chunk.end;
-            known.quiet = Duration::ZERO;
+            if task.has_records() {
+                known.quiet = Duration::ZERO;
+            }
+            let is_of = |other: &Task| {
+                (other.stream, other.chunk.partition) == (task.stream, task.chunk.partition)
+            };
+            let is_last = !plan.tasks[i + 1..].first().is_some_and(is_of);
+            if is_last && task.chunk.positions == Positions::Framed {
+                known.last = LastRecord::of(&task.chunk.bytes).or(known.last);
+            }
         }
     }
 
-    /// Cuts a journalled epoch again, and says whether it is whole. Where a source waits for records
+    /// Cuts a journalled epoch again; says whether it is whole. Where a source waits for records
     /// that were read before, call again later with the same plan.
     pub fn again(
         &mut self,

@@ -6,13 +6,23 @@ use arrow_array::RecordBatch;
 
 use crate::dataflow::clock::{NONE, PartitionTime, StreamTime, Times, visible};
 use crate::query::Catalog;
+use crate::record::LastRecord;
 use crate::state::{
     BoundaryState, Checkpoint, Fingerprint, Manifest, PartitionState, StateError, StreamState,
 };
 use crate::time::{Timestamp, millis_of};
 
 /// What the partitions of each stream are read from, by stream of the catalog.
-pub type Origins = BTreeMap<u16, BTreeMap<u32, String>>;
+pub type Origins = BTreeMap<u16, BTreeMap<u32, Origin>>;
+
+/// What a partition is read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// In a word.
+    pub name: String,
+    /// What the last record before its position looked like.
+    pub last: Option<LastRecord>,
+}
 
 /// What becomes of one piece of saved state in this build.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +108,19 @@ pub fn times(manifest: Option<&Manifest>, catalog: &Catalog) -> Times {
     }
 }
 
+/// What the last records before the saved positions looked like, by stream of the catalog.
+pub fn lasts(manifest: Option<&Manifest>, catalog: &Catalog) -> BTreeMap<(u16, u32), LastRecord> {
+    let streams = (0..).zip(&catalog.streams).filter_map(|(place, stream)| {
+        let saved = manifest?.streams.get(&stream.name)?;
+        Some((place, saved))
+    });
+    let lasts = streams.flat_map(|(place, saved)| {
+        let partitions = saved.partitions.iter();
+        partitions.filter_map(move |(id, state)| Some(((place, *id), state.last?)))
+    });
+    lasts.collect()
+}
+
 /// Everything a checkpoint says besides its rows. Streams and partitions as of its epoch.
 pub fn manifest(
     times: &Times,
@@ -109,8 +132,11 @@ pub fn manifest(
         .zip(&catalog.streams)
         .zip(&times.streams)
         .map(|((place, stream), time)| {
+            let origins = origins.get(&place);
             let partitions = time.partitions.iter().map(|(id, p)| {
+                let origin = origins.and_then(|origins| origins.get(id));
                 let state = PartitionState {
+                    last: origin.and_then(|origin| origin.last),
                     position: p.position,
                     highest: visible(p.highest),
                     floor: visible(p.floor),
@@ -122,7 +148,9 @@ pub fn manifest(
                 watermark: visible(time.watermark),
                 fingerprint: Fingerprint(stream.fingerprint),
                 partitions: partitions.collect(),
-                origins: origins.get(&place).cloned().unwrap_or_default(),
+                origins: (origins.into_iter().flatten())
+                    .map(|(id, origin)| (*id, origin.name.clone()))
+                    .collect(),
             };
             (stream.name.clone(), state)
         });

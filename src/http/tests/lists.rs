@@ -5,6 +5,8 @@ use std::sync::atomic::Ordering;
 use serde_json::{Value, json};
 
 use super::World;
+use crate::time::Timestamp;
+use crate::view::{Committed, PartitionStanding, SinkState, Standing, Trouble};
 
 #[tokio::test]
 async fn queries_are_listed_with_their_labels() {
@@ -42,7 +44,8 @@ async fn streams_are_listed_with_what_their_log_holds_now() {
         json!([
             {
                 "name": "clicks", "source": "the embedded log", "watermark": 500, "rejected": 0,
-                "problem": null, "partitions": [{
+                "problem": null,
+                "partitions": [{
                     "partition": 0, "position": 3, "end": 8, "lag": 5, "watermark": 500,
                     "idle": false, "silent_ms": 0, "ahead": false, "problem": null
                 }]
@@ -53,6 +56,71 @@ async fn streams_are_listed_with_what_their_log_holds_now() {
             }
         ])
     );
+}
+
+#[tokio::test]
+async fn sinks_are_listed_with_how_they_fare() {
+    let world = World::ready();
+    let mut out = json!({
+        "name": "out", "query": "counts", "topic": "counts", "mode": "final",
+        "delivery": "exactly-once", "state": "starting", "reason": null, "epoch": null,
+        "waiting_epochs": 0, "waiting_messages": 0, "waiting_bytes": 0, "lag_ms": 0,
+        "committed_messages": 0
+    });
+    assert_eq!(
+        world.get("/v1/sinks").await.json(),
+        json!({"sinks": [out.clone()]})
+    );
+    let retrying = SinkState::Retrying("no broker".into());
+    world.outbox.set_state(retrying);
+    let (run, epoch) = (1, 7);
+    world.outbox.found(Some(Committed { run, epoch }));
+    out["state"] = json!("retrying");
+    out["reason"] = json!("no broker");
+    out["epoch"] = json!(7);
+    assert_eq!(world.get("/v1/sinks").await.json(), json!({"sinks": [out]}));
+    world.post("/v1/sinks", "{}").await.is_problem(405, "GET");
+}
+
+#[tokio::test]
+async fn what_keeps_a_stream_from_being_read_is_listed() {
+    let world = World::ready();
+    let trouble = |why: &str| {
+        Some(Trouble {
+            why: why.into(),
+            since: Timestamp(700),
+        })
+    };
+    let partition = PartitionStanding {
+        end: 12,
+        silent_ms: 40,
+        is_ahead: true,
+        trouble: trouble("no leader"),
+    };
+    let standing = Standing {
+        trouble: trouble("no broker"),
+        partitions: [(2, partition)].into(),
+    };
+    world.views.standings.set("clicks", standing);
+    let list = world.get("/v1/streams").await.json();
+    let clicks = &list["streams"][0];
+    let no_broker = json!({"reason": "no broker", "since": 700});
+    assert_eq!(clicks["problem"], no_broker);
+    assert_eq!(
+        clicks["partitions"][1],
+        json!({
+            "partition": 2, "position": 0, "end": 12, "lag": 12, "watermark": null, "idle": false,
+            "silent_ms": 40, "ahead": true, "problem": {"reason": "no leader", "since": 700}
+        })
+    );
+    let metrics = world.get("/metrics").await;
+    let metrics = metrics.text();
+    assert!(
+        metrics.contains("waterclock_stream_problem{stream=\"clicks\"} 1"),
+        "{metrics}"
+    );
+    let ahead = "waterclock_partition_ahead{stream=\"clicks\",partition=\"2\"} 1";
+    assert!(metrics.contains(ahead), "{metrics}");
 }
 
 #[tokio::test]
@@ -107,6 +175,8 @@ async fn metrics_count_what_was_asked() {
         "waterclock_partition_position{stream=\"clicks\",partition=\"0\"} 3",
         "waterclock_partition_lag{stream=\"clicks\",partition=\"0\"} 0",
         "waterclock_stream_rejected_records_total{stream=\"clicks\"} 0",
+        "waterclock_sink_running{sink=\"out\"} 0",
+        "waterclock_sink_lag_seconds{sink=\"out\"} 0.000",
         "waterclock_http_requests_total{route=\"key\",status=\"200\"} 1",
         "waterclock_http_requests_total{route=\"key\",status=\"404\"} 1",
         "waterclock_http_requests_total{route=\"other\",status=\"404\"} 1",

@@ -94,7 +94,8 @@ impl Buffer {
         self.blocks.is_empty()
     }
 
-    /// Adds frames of messages up to `end`, the offset after the last.
+    /// Adds frames of messages up to `end`: the offset after the last, or further where what
+    /// follows is nobody's to read.
     pub fn push(&mut self, frames: Vec<u8>, end: u64) {
         self.bytes += frames.len();
         let first = std::mem::replace(&mut self.next, end);
@@ -116,14 +117,6 @@ impl Buffer {
             frames: Frames::Open(frames),
             is_lost: false,
         });
-    }
-
-    /// Notes that there are no messages before `end`: what is there is nobody's to read, such as
-    /// the marks of transactions.
-    pub fn skip_to(&mut self, end: u64) {
-        if end > self.next {
-            self.push(Vec::new(), end);
-        }
     }
 
     /// Notes that messages before `end` are gone.
@@ -269,10 +262,9 @@ mod tests {
     #[test]
     fn what_nobody_can_read_moves_the_position_all_the_same() {
         let mut buffer = buffer(&[0]);
-        buffer.skip_to(3);
-        buffer.skip_to(2);
+        buffer.push(Vec::new(), 3);
         assert_eq!(read(&mut buffer, 0, ALL, None), (vec![0], 3));
-        buffer.skip_to(5);
+        buffer.push(Vec::new(), 5);
         assert_eq!(read(&mut buffer, 3, ALL, None), (vec![], 5));
         assert_eq!(buffer.read(5, ALL, None), Taken::Nothing);
     }

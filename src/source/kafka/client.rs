@@ -1,12 +1,11 @@
 //! The consumer, and what librdkafka tells of itself.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -94,10 +93,10 @@ pub struct Told(Mutex<News>);
 #[derive(Default)]
 pub struct News {
     pub stats: Option<Box<Statistics>>,
+    /// Where the partition ends whose end was reached last.
+    pub end: Option<u64>,
     /// The last thing that went wrong with a connection.
     pub failure: Option<Arc<str>>,
-    /// Whether the group's offsets could be committed, if that was tried.
-    pub committed: Option<Result<(), KafkaError>>,
 }
 
 impl Told {
@@ -110,6 +109,12 @@ impl Told {
             ..News::default()
         };
         std::mem::replace(&mut *news, fresh)
+    }
+
+    /// Where the partition ends whose end was just told to be reached.
+    pub fn take_end(&self) -> Option<u64> {
+        let mut news = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        news.end.take()
     }
 
     fn tell(&self, tell: impl FnOnce(&mut News)) {
@@ -141,27 +146,49 @@ impl ClientContext for Told {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "kafka");
-        self.tell(|news| news.failure = Some(Arc::from(reason)));
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::PartitionEOF) => self.tell(|news| news.end = end_of(reason)),
+            // Why they are was told before.
+            Some(RDKafkaErrorCode::AllBrokersDown) => {}
+            _ => {
+                tracing::debug!(%error, reason, "kafka");
+                self.tell(|news| news.failure = Some(Arc::from(reason)));
+            }
+        }
     }
 }
 
-impl ConsumerContext for Told {
-    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
-        self.tell(|news| news.committed = Some(result));
-    }
+impl ConsumerContext for Told {}
+
+/// The offset at which a partition was found to end, which librdkafka says in words alone. It is
+/// beyond the last message where what follows that is nobody's to read.
+fn end_of(reason: &str) -> Option<u64> {
+    let (_, said) = reason.split_once("at offset ")?;
+    let digits = said.find(|c: char| !c.is_ascii_digit());
+    said[..digits.unwrap_or(said.len())].parse().ok()
 }
 
-/// The offsets of a list that has them, by partition.
-pub fn offsets(list: &TopicPartitionList) -> BTreeMap<u32, u64> {
-    let known = list.elements().into_iter().filter_map(|element| {
-        let Offset::Offset(offset) = element.offset() else {
-            return None;
-        };
-        Some((
-            u32::try_from(element.partition()).ok()?,
-            u64::try_from(offset).ok()?,
-        ))
-    });
-    known.collect()
+/// The offset that was found for the one partition of a list; `None` where there is none.
+pub fn found(list: &TopicPartitionList) -> KafkaResult<Option<u64>> {
+    let mut found = None;
+    for element in list.elements() {
+        element.error()?;
+        if let Offset::Offset(offset) = element.offset() {
+            found = u64::try_from(offset).ok();
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_read_from_what_is_said_of_it() {
+        let said = "Fetch from broker 1 reached end of partition at offset 70 (HighwaterMark 71)";
+        assert_eq!(end_of(said), Some(70));
+        assert_eq!(end_of("reached end of partition at offset 7"), Some(7));
+        assert_eq!(end_of("reached end of partition"), None);
+    }
 }

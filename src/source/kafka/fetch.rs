@@ -1,32 +1,42 @@
 //! The thread that takes messages from librdkafka and lays them out for the workers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::Timestamp as KafkaTimestamp;
-use rdkafka::consumer::{CommitMode, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::consumer::Consumer;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::statistics::Statistics;
+use rdkafka::{Offset, Timestamp as KafkaTimestamp};
 
 use super::buffer::BLOCK_BYTES;
-use super::client::{Client, News, list, offset};
+use super::client::{Client, list, offset};
 use super::options::KafkaOptions;
+use super::schemas::KnownSchemas;
 use super::state::{Reading, Shared, Stage, State, now};
-use crate::record::{Headers, Message};
+use crate::dataflow::decode::guard;
+use crate::record::{Headers, LastRecord, Message};
 use crate::time::Timestamp;
 
 /// How long to wait for a message when there is none.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// How long the last commit may take when the service stops.
-const LAST_COMMIT: Duration = Duration::from_secs(3);
+/// How long to wait before a registry that does not answer is asked again.
+const REGISTRY_RETRY: Duration = Duration::from_secs(1);
+
+/// How long not to take messages while too many are not read. Then the partitions that have most
+/// are paused, which throws away what librdkafka has fetched ahead, and the others go on.
+const HELD: Duration = Duration::from_secs(1);
 
 /// Messages of one partition, taken and not handed over.
 #[derive(Default)]
 struct Batch {
     frames: Vec<u8>,
+    /// Where the last of them begins.
+    last_at: usize,
+    /// The offset after them, and after what nobody may read: the marks of transactions, and what
+    /// was aborted or compacted away.
     end: u64,
     /// Whether the end of the partition came after them.
     is_at_end: bool,
@@ -37,68 +47,127 @@ pub struct Fetcher {
     pub options: Arc<KafkaOptions>,
     pub shared: Arc<Shared>,
     batches: BTreeMap<u32, Batch>,
-    /// The turns of the partitions when the batches were begun.
-    turns: BTreeMap<u32, u64>,
+    /// The partitions that the consumer has.
+    assigned: BTreeSet<u32>,
+    /// How many bytes to take at a time.
+    most: usize,
     headers: Headers,
+    schemas: Option<KnownSchemas>,
 }
 
 impl Fetcher {
-    pub fn new(client: Arc<Client>, options: Arc<KafkaOptions>, shared: Arc<Shared>) -> Fetcher {
+    pub fn new(
+        client: Arc<Client>,
+        options: Arc<KafkaOptions>,
+        shared: Arc<Shared>,
+        schemas: Option<KnownSchemas>,
+    ) -> Fetcher {
         Fetcher {
             client,
             options,
             shared,
             batches: BTreeMap::new(),
-            turns: BTreeMap::new(),
+            assigned: BTreeSet::new(),
+            most: BLOCK_BYTES,
             headers: Headers::default(),
+            schemas,
         }
     }
 
-    /// Runs until the source is dropped; then commits what is left to commit.
+    /// Runs until the source is dropped.
     pub fn run(mut self) {
         while self.has_room() {
+            self.assign();
             self.take();
             self.hand_over();
-            self.commit();
-        }
-        self.commit();
-        let since = now();
-        while since.elapsed() < LAST_COMMIT && !self.shared.lock().sent.is_empty() {
-            // Serves the answer to the commit.
-            drop(self.client.poll(PATIENCE));
-            self.hear_of_commit(&self.client.context().take());
         }
     }
 
-    /// Waits while too much is fetched and not read; false when there is to be no more.
+    /// Waits a moment while too much is fetched and not read, then lets partitions of which there
+    /// is little go on without the others. False when there is to be no more.
     fn has_room(&mut self) -> bool {
+        let since = now();
         let mut state = self.shared.lock();
-        loop {
-            if state.is_closed {
-                return false;
-            }
-            let share = self.options.buffer_bytes / state.partitions.len().max(1);
+        while !state.is_closed {
+            let share = (self.options.buffer_bytes / state.partitions.len().max(1)).max(1);
             let is_full = state.bytes >= self.options.buffer_bytes;
+            let is_fat = |p: &Reading| is_full && p.buffer.bytes() >= share;
+            let has_fat = state
+                .partitions
+                .values()
+                .any(|p| p.is_fetched() && is_fat(p));
             // One that starves while others are not read must not wait for them.
-            let is_hungry = |p: &Reading| {
-                let is_fetched = p.stage == Stage::Assigned && !p.is_paused;
-                is_fetched && p.buffer.bytes() == 0 && !p.is_at_end
-            };
-            let has_hungry = state.partitions.values().any(is_hungry);
-            if is_full && !has_hungry {
+            let has_hungry = state.partitions.values().any(Reading::is_hungry);
+            if has_fat && !has_hungry && since.elapsed() < HELD {
                 state = self.shared.wait(state, PATIENCE);
                 continue;
             }
-            self.pause(
-                &mut state,
-                |p| is_full && p.buffer.bytes() >= share.max(1),
-                true,
-            );
+            self.pause(&mut state, is_fat, true);
             self.pause(&mut state, |p| p.buffer.bytes() <= share / 2, false);
-            let turn = |(id, p): (&u32, &Reading)| (*id, p.turn);
-            self.turns = state.partitions.iter().map(turn).collect();
+            // Each gets less than its share beyond its share: the bound is passed once at most.
+            self.most = if is_full {
+                share.min(BLOCK_BYTES)
+            } else {
+                BLOCK_BYTES
+            };
             return true;
         }
+        false
+    }
+
+    /// Gives the consumer the partitions that are to be fetched, and takes those that are not.
+    fn assign(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.lock();
+        let is_kept = |id: &u32| {
+            let reading = state.partitions.get(id);
+            reading.is_some_and(|reading| reading.stage == Stage::Assigned)
+        };
+        let gone: Vec<u32> = self
+            .assigned
+            .iter()
+            .filter(|id| !is_kept(id))
+            .copied()
+            .collect();
+        let placed = state
+            .partitions
+            .iter()
+            .filter(|(_, p)| p.stage == Stage::Placed);
+        let from = |p: &Reading| p.proof.map_or(p.buffer.next(), |last| last.position);
+        let placed: BTreeMap<u32, u64> = placed.map(|(id, p)| (*id, from(p))).collect();
+        if let Err(error) = self.reassign(&gone, &placed) {
+            // What is where is not known now: all of it begins anew.
+            tracing::warn!(topic = self.options.topic, %error, "cannot assign partitions");
+            let why: Arc<str> = Arc::from(format!("it cannot be assigned: {}", said(&error)));
+            for id in placed.keys() {
+                if let Some(reading) = state.partitions.get_mut(id) {
+                    reading.refetch(now());
+                    reading.trouble = Some(Arc::clone(&why));
+                }
+            }
+            return;
+        }
+        for id in placed.keys() {
+            if let Some(reading) = state.partitions.get_mut(id) {
+                reading.stage = Stage::Assigned;
+                reading.heard_at = now();
+            }
+        }
+    }
+
+    fn reassign(&mut self, gone: &[u32], placed: &BTreeMap<u32, u64>) -> KafkaResult<()> {
+        let topic = &self.options.topic;
+        if !gone.is_empty() {
+            let gone_list = list(topic, gone.iter().map(|id| (id, Offset::Invalid)))?;
+            self.client.incremental_unassign(&gone_list)?;
+            self.assigned.retain(|id| !gone.contains(id));
+        }
+        if !placed.is_empty() {
+            let offsets = placed.iter().map(|(id, next)| (id, offset(*next)));
+            self.client.incremental_assign(&list(topic, offsets)?)?;
+            self.assigned.extend(placed.keys());
+        }
+        Ok(())
     }
 
     /// Pauses the fetched partitions that `meant` says, or lets them go on.
@@ -118,7 +187,7 @@ impl Fetcher {
         if ids.is_empty() {
             return;
         }
-        let ids = ids.iter().map(|id| (id, rdkafka::Offset::Invalid));
+        let ids = ids.iter().map(|id| (id, Offset::Invalid));
         let done = list(&self.options.topic, ids).and_then(|list| {
             if is_pause {
                 self.client.pause(&list)
@@ -135,13 +204,16 @@ impl Fetcher {
     fn take(&mut self) {
         let (mut patience, mut bytes) = (PATIENCE, 0);
         let client = Arc::clone(&self.client);
-        while bytes < BLOCK_BYTES {
+        while bytes < self.most {
             match client.poll(patience) {
                 None => return,
                 Some(Ok(message)) => bytes += self.add(&message),
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    let end = client.context().take_end();
                     if let Ok(partition) = u32::try_from(partition) {
-                        self.batches.entry(partition).or_default().is_at_end = true;
+                        let batch = self.batches.entry(partition).or_default();
+                        batch.is_at_end = true;
+                        batch.end = end.map_or(batch.end, |end| end.max(batch.end));
                     }
                 }
                 Some(Err(error)) => self.hear(&error),
@@ -163,16 +235,12 @@ impl Fetcher {
             KafkaTimestamp::CreateTime(ms) => (Some(Timestamp(ms)), false),
             KafkaTimestamp::LogAppendTime(ms) => (Some(Timestamp(ms)), true),
         };
-        self.headers.clear();
-        for header in message
-            .headers()
-            .into_iter()
-            .flat_map(|headers| headers.iter())
-        {
-            self.headers.push(header.key, header.value);
+        if let Some(value) = message.payload() {
+            self.learn_schema(value);
         }
+        self.take_headers(message);
         let batch = self.batches.entry(partition).or_default();
-        let before = batch.frames.len();
+        batch.last_at = batch.frames.len();
         Message {
             position,
             timestamp,
@@ -184,7 +252,39 @@ impl Fetcher {
         .write(&mut batch.frames);
         batch.end = position + 1;
         batch.is_at_end = false;
-        batch.frames.len() - before
+        batch.frames.len() - batch.last_at
+    }
+
+    /// Sees to it that the schema which a message names is known; waits for the registry as long as
+    /// it does not answer.
+    fn learn_schema(&mut self, message: &[u8]) {
+        let Some(schemas) = &mut self.schemas else {
+            return;
+        };
+        while let Err(error) = schemas.learn(message) {
+            let (mut state, since) = (self.shared.lock(), now());
+            state.trouble.registry = Some(Arc::from(error.to_string()));
+            while since.elapsed() < REGISTRY_RETRY {
+                if state.is_closed {
+                    return;
+                }
+                state = self.shared.wait(state, REGISTRY_RETRY);
+            }
+        }
+    }
+
+    /// Takes the headers of a message. One whose name is not text is left out: Kafka's own clients
+    /// write none, and the library panics rather than hand it over.
+    fn take_headers(&mut self, message: &BorrowedMessage<'_>) {
+        self.headers.clear();
+        let Some(headers) = message.headers() else {
+            return;
+        };
+        for i in 0..headers.count() {
+            if let Ok(header) = guard(|| headers.get(i)) {
+                self.headers.push(header.key, header.value);
+            }
+        }
     }
 
     /// Notes what the consumer says went wrong.
@@ -217,20 +317,22 @@ impl Fetcher {
     /// Gives the workers what was taken.
     fn hand_over(&mut self) {
         let news = self.client.context().take();
-        self.hear_of_commit(&news);
         let mut state = self.shared.lock();
         let mut has_more = false;
         let batches = std::mem::take(&mut self.batches);
         if !batches.is_empty() {
-            state.trouble.fetch = None;
+            (state.trouble.fetch, state.trouble.registry) = (None, None);
+        }
+        if let Some(schemas) = &self.schemas {
+            state.schemas = schemas.all();
         }
         for (id, batch) in batches {
             if let Some(reading) = state.partitions.get_mut(&id) {
-                has_more |= self.add_to(reading, self.turns.get(&id), batch);
+                has_more |= add_to(reading, batch);
             }
         }
         if let Some(stats) = &news.stats {
-            has_more |= self.note(&mut state, stats, news.failure.as_deref());
+            self.note(&mut state, stats, news.failure.as_deref());
         }
         state.count();
         let wake = state.wake.clone().filter(|_| has_more);
@@ -240,30 +342,8 @@ impl Fetcher {
         }
     }
 
-    /// Adds what was taken to a partition that was at a turn then; says whether there is more now.
-    fn add_to(&self, reading: &mut Reading, turn: Option<&u64>, batch: Batch) -> bool {
-        if reading.stage != Stage::Assigned {
-            return false;
-        }
-        if turn != Some(&reading.turn) {
-            // It was put elsewhere meanwhile: which messages are from before is not known.
-            reading.refetch(now());
-            self.shared.notify();
-            return false;
-        }
-        reading.is_at_end = batch.is_at_end;
-        reading.heard_at = now();
-        reading.trouble = None;
-        let has_more = batch.end > reading.buffer.next();
-        if has_more {
-            reading.buffer.push(batch.frames, batch.end);
-            reading.end = reading.end.max(batch.end);
-        }
-        has_more
-    }
-
-    /// Takes what the statistics say of brokers and ends; says whether a position moved.
-    fn note(&self, state: &mut State, stats: &Statistics, failure: Option<&str>) -> bool {
+    /// Takes what the statistics say of brokers and ends. They come before messages that are older.
+    fn note(&self, state: &mut State, stats: &Statistics, failure: Option<&str>) {
         let is_up = |id: i32| {
             stats
                 .brokers
@@ -276,7 +356,6 @@ impl Fetcher {
             let why = failure.map_or_else(String::new, |failure| format!(": {failure}"));
             Arc::from(format!("no broker of '{brokers}' can be reached{why}"))
         });
-        let mut has_moved = false;
         let topic = stats.topics.get(&self.options.topic);
         for (id, said) in topic.into_iter().flat_map(|topic| &topic.partitions) {
             let reading = u32::try_from(*id)
@@ -291,13 +370,6 @@ impl Fetcher {
                 -1
             });
             reading.end = reading.end.max(u64::try_from(end).unwrap_or(0));
-            // The end was reached with nothing after it: what is before it and did not come is
-            // nobody's to read.
-            let eof = u64::try_from(said.eof_offset).unwrap_or(0);
-            if reading.is_at_end && eof > reading.buffer.next() {
-                reading.buffer.skip_to(eof);
-                has_moved = true;
-            }
             let is_led = said.leader >= 0 && is_up(said.leader);
             if any_up && !is_led {
                 let leader = match said.leader {
@@ -310,45 +382,41 @@ impl Fetcher {
                 reading.trouble = None;
             }
         }
-        has_moved
     }
+}
 
-    /// Tells the group how far checkpoints reach.
-    fn commit(&self) {
-        let mut state = self.shared.lock();
-        let is_busy = !state.sent.is_empty() || state.trouble.brokers.is_some();
-        if state.commits.is_empty() || is_busy {
-            return;
-        }
-        let commits = std::mem::take(&mut state.commits);
-        state.sent.clone_from(&commits);
-        drop(state);
-        let offsets = commits.iter().map(|(id, position)| (id, offset(*position)));
-        let sent = list(&self.options.topic, offsets)
-            .and_then(|list| self.client.commit(&list, CommitMode::Async));
-        if let Err(error) = sent {
-            self.committed(Err(&error));
-        }
+/// Adds what was taken to a partition; says whether there is more now.
+fn add_to(reading: &mut Reading, mut batch: Batch) -> bool {
+    if reading.stage != Stage::Assigned {
+        return false;
     }
+    reading.is_at_end = batch.is_at_end;
+    reading.heard_at = now();
+    reading.trouble = None;
+    let last = LastRecord::of(&batch.frames[batch.last_at..]);
+    if let Some(proof) = reading.proof.take()
+        && !is_proven(proof, reading.buffer.next(), &mut batch.frames)
+    {
+        reading.stage = Stage::Replaced { at: proof.position };
+        return true;
+    }
+    let has_more = batch.end > reading.buffer.next();
+    if has_more {
+        reading.last = last.or(reading.last);
+        reading.buffer.push(batch.frames, batch.end);
+        reading.end = reading.end.max(batch.end);
+    }
+    has_more
+}
 
-    fn hear_of_commit(&self, news: &News) {
-        if let Some(result) = &news.committed {
-            self.committed(result.as_ref().map(drop));
-        }
-    }
-
-    /// Takes note of what became of a commit; one that failed is tried again.
-    fn committed(&self, result: Result<(), &KafkaError>) {
-        let mut state = self.shared.lock();
-        let sent = std::mem::take(&mut state.sent);
-        if let Err(error) = result {
-            let topic = &self.options.topic;
-            tracing::debug!(topic, %error, "the group's offsets are not committed; trying again");
-            for (id, position) in sent {
-                state.commits.entry(id).or_insert(position);
-            }
-        }
-    }
+/// Takes what is before the next offset from the first messages that were fetched; says whether the
+/// record is among them that should be. One that is gone proves nothing: it may be compacted away.
+fn is_proven(proof: LastRecord, next: u64, frames: &mut Vec<u8>) -> bool {
+    let new = Message::all(frames).find(|(_, message)| message.position >= next);
+    let new = new.map_or(frames.len(), |(at, _)| at);
+    let seen = LastRecord::of(&frames[..new]);
+    frames.drain(..new);
+    seen.is_none_or(|seen| seen == proof)
 }
 
 /// What an error says, without the words around it.

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::record::Format;
+use crate::source::registry::RegistryOptions;
 use crate::time::Timestamp;
 
 /// How to read a topic.
@@ -28,6 +29,10 @@ pub struct KafkaOptions {
     pub buffer_bytes: usize,
     /// How often to look for new partitions.
     pub discover_every: Duration,
+    /// The registry of the schemas that messages name; `None` where they name none.
+    pub registry: Option<RegistryOptions>,
+    /// After how long without a message a partition that has some is told to be silent.
+    pub silent_after: Duration,
 }
 
 impl KafkaOptions {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::buffer::Buffer;
+use crate::record::{LastRecord, Schemas};
 use crate::source::Wake;
 
 /// Shared by the reader's threads and the source.
@@ -24,12 +25,12 @@ pub struct State {
     /// What keeps the whole topic from being read.
     pub trouble: Trouble,
     pub wake: Option<Wake>,
+    /// The schemas that messages handed over so far name.
+    pub schemas: Schemas,
     /// Bytes fetched and not read yet, of all partitions.
     pub bytes: usize,
     /// Positions to be committed to the group.
     pub commits: BTreeMap<u32, u64>,
-    /// Positions on their way to the group.
-    pub sent: BTreeMap<u32, u64>,
     /// Whether the threads are to end.
     pub is_closed: bool,
 }
@@ -43,12 +44,14 @@ pub struct Trouble {
     pub brokers: Option<Arc<str>>,
     /// A fetch was refused; it stays until something is fetched.
     pub fetch: Option<Arc<str>>,
+    /// The schema registry does not answer.
+    pub registry: Option<Arc<str>>,
 }
 
 impl Trouble {
     /// The one to tell first.
     pub fn first(&self) -> Option<Arc<str>> {
-        let all = [&self.brokers, &self.topic, &self.fetch];
+        let all = [&self.brokers, &self.topic, &self.fetch, &self.registry];
         all.into_iter().flatten().next().map(Arc::clone)
     }
 }
@@ -57,6 +60,12 @@ impl Trouble {
 pub struct Reading {
     pub buffer: Buffer,
     pub stage: Stage,
+    /// What the last record before the buffer's next offset looked like, where one was seen.
+    pub last: Option<LastRecord>,
+    /// The same until it was seen again since fetching began, with which it begins for that.
+    pub proof: Option<LastRecord>,
+    /// The position of a checkpoint, and what the last record before it looked like.
+    pub saved: Option<(u64, LastRecord)>,
     /// Where reading begins if the partition is new to the service.
     pub first: Option<u64>,
     /// The offset after the last message there, as last heard.
@@ -66,8 +75,6 @@ pub struct Reading {
     pub is_paused: bool,
     /// Whether its next offset may not be there any more.
     pub is_doubtful: bool,
-    /// Counts the times it was put elsewhere: what was fetched before is not to be taken.
-    pub turn: u64,
     /// When something of it was last heard.
     pub heard_at: Instant,
     /// Its leader cannot be reached, or it is silent although there is data.
@@ -79,14 +86,19 @@ pub struct Reading {
 pub enum Stage {
     /// Nobody asked for it yet.
     Unasked,
-    /// To be fetched from the buffer's next offset on.
+    /// To be fetched from the buffer's next offset on, if that is there.
     Asked,
-    /// Being fetched.
+    /// It is there; the thread that fetches begins.
+    Placed,
+    /// Being fetched. Only the thread that fetches says so, between two times that it takes
+    /// messages: what it takes then is from where the buffer ends.
     Assigned,
     /// What is next was deleted before it was read: the topic begins at `first`.
     Lost { first: u64, end: u64 },
     /// What was read is not in the topic any more, which ends before it.
-    Recreated { first: u64, end: u64 },
+    Ended { end: u64 },
+    /// Another record is where one was read: it is another topic of the same name.
+    Replaced { at: u64 },
 }
 
 impl Reading {
@@ -94,20 +106,45 @@ impl Reading {
         Reading {
             buffer: Buffer::at(0),
             stage: Stage::Unasked,
+            last: None,
+            proof: None,
+            saved: None,
             first: None,
             end: 0,
             is_at_end: false,
             is_paused: false,
             is_doubtful: false,
-            turn: 0,
             heard_at: now,
             trouble: None,
         }
     }
 
+    /// Whether it is known where reading begins.
+    pub fn is_listed(&self) -> bool {
+        self.stage != Stage::Unasked || self.first.is_some()
+    }
+
+    /// Whether messages may come of it.
+    pub fn is_fetched(&self) -> bool {
+        self.stage == Stage::Assigned && !self.is_paused
+    }
+
+    /// Whether it waits for messages although its end was not reached.
+    pub fn is_hungry(&self) -> bool {
+        self.is_fetched() && self.buffer.bytes() == 0 && !self.is_at_end
+    }
+
+    /// Whether all that is there was read. What came since the end was reached may wait behind
+    /// messages of other partitions, but then the end has moved.
+    pub fn is_silent(&self) -> bool {
+        self.is_at_end && self.buffer.is_empty() && self.buffer.next() >= self.end
+    }
+
     /// Puts the reading to an offset; the watch thread sees to it.
     pub fn ask(&mut self, position: u64, now: Instant) {
         self.buffer = Buffer::at(position);
+        let saved = self.saved.filter(|(saved, _)| *saved == position);
+        self.last = saved.map(|(_, last)| last);
         self.refetch(now);
     }
 
@@ -115,12 +152,21 @@ impl Reading {
     pub fn refetch(&mut self, now: Instant) {
         self.stage = Stage::Asked;
         (self.is_at_end, self.is_paused, self.is_doubtful) = (false, false, false);
-        self.turn += 1;
         self.heard_at = now;
     }
 }
 
 impl State {
+    /// What keeps all of the topic from being read, or partitions that are not listed for it.
+    pub fn problem(&self) -> Option<Arc<str>> {
+        let mut unlisted = self
+            .partitions
+            .values()
+            .filter(|reading| !reading.is_listed());
+        let first = self.trouble.first();
+        first.or_else(|| unlisted.find_map(|reading| reading.trouble.clone()))
+    }
+
     /// Adds up what is fetched and not read.
     pub fn count(&mut self) {
         let bytes = self.partitions.values().map(|p| p.buffer.bytes());

@@ -1,13 +1,14 @@
 //! The thread that finds partitions, puts them to their offsets, and asks after silent ones.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
 use rdkafka::consumer::Consumer;
-use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 
-use super::client::{Client, list, offset, offsets};
+use super::client::{Client, found, list};
 use super::fetch::said;
 use super::options::{KafkaOptions, Start};
 use super::state::{Reading, Shared, Stage, now};
@@ -18,11 +19,16 @@ const TICK: Duration = Duration::from_secs(1);
 /// How long a broker may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// After how long without a message a partition with data is told to be silent.
-const SILENT: Duration = Duration::from_secs(30);
-
 /// How often a fetch that was refused is tried again.
 const RETRY: Duration = Duration::from_secs(10);
+
+/// Why there are no partitions.
+enum Unfound {
+    /// The brokers know no such topic.
+    Missing(String),
+    /// They do not say.
+    Unread(String),
+}
 
 pub struct Watcher {
     pub client: Arc<Client>,
@@ -30,6 +36,8 @@ pub struct Watcher {
     pub shared: Arc<Shared>,
     discovered_at: Option<Instant>,
     retried_at: Instant,
+    /// Whether there was no such topic: one that comes later is new as a whole.
+    was_missing: bool,
 }
 
 impl Watcher {
@@ -40,6 +48,7 @@ impl Watcher {
             shared,
             discovered_at: None,
             retried_at: now(),
+            was_missing: false,
         }
     }
 
@@ -108,6 +117,8 @@ impl Watcher {
         }
         self.discovered_at = Some(now());
         let found = self.find_partitions();
+        let is_missing = matches!(found, Err(Unfound::Missing(_)));
+        self.was_missing |= is_missing;
         let mut state = self.shared.lock();
         match found {
             Ok(ids) => {
@@ -119,7 +130,16 @@ impl Watcher {
                         .or_insert_with(|| Reading::new(now()));
                 }
             }
-            Err(why) => state.trouble.topic = Some(Arc::from(why)),
+            Err(Unfound::Missing(why) | Unfound::Unread(why)) => {
+                state.trouble.topic = Some(Arc::from(why));
+            }
+        }
+        if is_missing {
+            // The next one of its name may be another: nothing is taken of it unseen.
+            let readings = state.partitions.values_mut();
+            for reading in readings.filter(|reading| reading.stage == Stage::Assigned) {
+                reading.refetch(now());
+            }
         }
         let wake = state.wake.clone();
         drop(state);
@@ -128,10 +148,10 @@ impl Watcher {
         }
     }
 
-    fn find_partitions(&self) -> Result<Vec<u32>, String> {
+    fn find_partitions(&self) -> Result<Vec<u32>, Unfound> {
         let name = &self.options.topic;
         let answer = self.client.fetch_metadata(Some(name), PATIENCE);
-        let unread = |why: &str| format!("topic '{name}' cannot be read: {why}");
+        let unread = |why: &str| Unfound::Unread(format!("topic '{name}' cannot be read: {why}"));
         let metadata = answer.map_err(|error| unread(&said(&error)))?;
         let topic = metadata.topics().iter().find(|topic| topic.name() == name);
         let topic = topic.ok_or_else(|| unread("no broker knows it"))?;
@@ -139,7 +159,8 @@ impl Watcher {
             None => {}
             Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
                 let brokers = self.options.brokers();
-                return Err(format!("there is no topic '{name}' on '{brokers}'"));
+                let why = format!("there is no topic '{name}' on '{brokers}'");
+                return Err(Unfound::Missing(why));
             }
             Some(code) => return Err(unread(&code.to_string())),
         }
@@ -152,35 +173,35 @@ impl Watcher {
         let Some(is_new) = self.shared.lock().is_new else {
             return;
         };
-        let starting =
-            self.those(|reading| reading.stage == Stage::Unasked && reading.first.is_none());
         // What appears later is new as a whole.
-        let start = if is_new {
-            &self.options.start
-        } else {
-            &Start::Earliest
+        let start = match &self.options.start {
+            _ if !is_new => &Start::Earliest,
+            Start::Latest if self.was_missing => &Start::Earliest,
+            start => start,
         };
-        for id in starting {
+        let mut starts = BTreeMap::new();
+        let mut is_whole = true;
+        for id in self.those(|reading| reading.stage == Stage::Unasked && reading.first.is_none()) {
             match self.start_of(id, start) {
-                Ok(first) => self.with(id, |reading| {
-                    (reading.first, reading.end) = (Some(first), first);
-                    reading.trouble = None;
-                }),
-                Err(error) => {
-                    self.trouble(
-                        id,
-                        &format!("where to start is not known: {}", said(&error)),
-                    );
-                    return;
+                Ok(first) => drop(starts.insert(id, first)),
+                Err(why) => {
+                    self.trouble(id, &format!("where to start is not known: {why}"));
+                    is_whole = false;
                 }
             }
         }
+        // A restart takes those for new as a whole that nothing is known of: all begin, or none.
+        if !is_whole && *start != Start::Earliest {
+            return;
+        }
         let mut state = self.shared.lock();
-        let are_found = state
-            .partitions
-            .values()
-            .all(|reading| reading.first.is_some());
-        if is_new && are_found && !state.partitions.is_empty() {
+        for (id, first) in starts {
+            if let Some(reading) = state.partitions.get_mut(&id) {
+                (reading.first, reading.end) = (Some(first), first);
+                reading.trouble = None;
+            }
+        }
+        if is_new && is_whole && !state.partitions.is_empty() {
             state.is_new = Some(false);
         }
         let wake = state.wake.clone();
@@ -190,29 +211,42 @@ impl Watcher {
         }
     }
 
-    fn start_of(&self, id: u32, start: &Start) -> KafkaResult<u64> {
-        let (low, high) = self.ends(id)?;
-        let topic = &self.options.topic;
-        let start = match start {
+    fn start_of(&self, id: u32, start: &Start) -> Result<u64, String> {
+        let failed = |error| said(&error);
+        let (low, high) = self.ends(id).map_err(failed)?;
+        let asked = |offset| list(&self.options.topic, [(&id, offset)]).map_err(failed);
+        let begin = match start {
             Start::Earliest => None,
             Start::Latest => Some(high),
             Start::Offsets(offsets) => offsets.get(&id).copied(),
             Start::Time(time) => {
-                let asked = list(topic, [(&id, Offset::Offset(time.0.max(0)))])?;
-                let answer = self.client.offsets_for_times(asked, PATIENCE)?;
-                Some(offsets(&answer).get(&id).copied().unwrap_or(high))
+                let asked = asked(Offset::Offset(time.0.max(0)))?;
+                let answer = self.client.offsets_for_times(asked, PATIENCE);
+                Some(
+                    answer
+                        .and_then(|answer| found(&answer))
+                        .map_err(failed)?
+                        .unwrap_or(high),
+                )
             }
             Start::Group => {
-                let asked = list(topic, [(&id, Offset::Invalid)])?;
-                let answer = self.client.committed_offsets(asked, PATIENCE)?;
-                offsets(&answer).get(&id).copied()
+                let asked = asked(Offset::Invalid)?;
+                let answer = self.client.committed_offsets(asked, PATIENCE);
+                answer.and_then(|answer| found(&answer)).map_err(failed)?
             }
         };
-        Ok(start.unwrap_or(low))
+        match begin {
+            Some(begin) if begin > high => Err(format!("{begin} is beyond its end, {high}")),
+            begin => Ok(begin.unwrap_or(low)),
+        }
     }
 
     /// The first offset of a partition, and the one after the last.
     fn ends(&self, id: u32) -> KafkaResult<(u64, u64)> {
+        // Whoever waits for the end waits for one answer, not for one per partition.
+        if self.shared.lock().is_closed {
+            return Err(KafkaError::Canceled);
+        }
         let number = i32::try_from(id).unwrap_or(i32::MAX);
         let ends = self
             .client
@@ -232,36 +266,24 @@ impl Watcher {
             Err(error) => return self.trouble(id, &said(&error)),
         };
         let mut state = self.shared.lock();
-        let Some(reading) = state.partitions.get_mut(&id) else {
+        let asked = state.partitions.get_mut(&id);
+        let Some(reading) = asked.filter(|reading| reading.stage == Stage::Asked) else {
             return;
         };
         let next = reading.buffer.next();
         reading.end = high;
-        reading.trouble = None;
-        if next > high {
-            reading.stage = Stage::Recreated {
-                first: low,
-                end: high,
-            };
+        reading.stage = if next > high {
+            Stage::Ended { end: high }
         } else if next < low && !self.options.skip_lost {
-            reading.stage = Stage::Lost {
-                first: low,
-                end: high,
-            };
+            let (first, end) = (low, high);
+            Stage::Lost { first, end }
         } else {
             if next < low {
                 reading.buffer.lose_to(low);
             }
-            match self.assign(id, next.max(low)) {
-                Ok(()) => {
-                    reading.stage = Stage::Assigned;
-                    reading.heard_at = now();
-                }
-                Err(error) => {
-                    tracing::warn!(topic = self.options.topic, id, %error, "not assigned");
-                }
-            }
-        }
+            reading.proof = reading.last.filter(|last| last.position >= low);
+            Stage::Placed
+        };
         let wake = state.wake.clone();
         drop(state);
         if let Some(wake) = wake {
@@ -269,29 +291,12 @@ impl Watcher {
         }
     }
 
-    fn assign(&self, id: u32, position: u64) -> KafkaResult<()> {
-        let topic = &self.options.topic;
-        let number = i32::try_from(id).unwrap_or(i32::MAX);
-        let is_assigned = self
-            .client
-            .assignment()?
-            .find_partition(topic, number)
-            .is_some();
-        if is_assigned {
-            self.client
-                .incremental_unassign(&list(topic, [(&id, Offset::Invalid)])?)?;
-        }
-        self.client
-            .incremental_assign(&list(topic, [(&id, offset(position))])?)
-    }
-
     /// Asks the broker after partitions of which nothing came for long: is there data?
     fn ask_after_silent(&self) {
+        let long = self.options.silent_after;
         let has_brokers = self.shared.lock().trouble.brokers.is_none();
-        let silent = self.those(|reading| {
-            let waits = reading.stage == Stage::Assigned && !reading.is_paused;
-            waits && !reading.is_at_end && reading.heard_at.elapsed() >= SILENT
-        });
+        let silent =
+            self.those(|reading| reading.is_hungry() && reading.heard_at.elapsed() >= long);
         for id in silent.into_iter().filter(|_| has_brokers) {
             let Ok((_, high)) = self.ends(id) else {
                 continue;
@@ -308,10 +313,9 @@ impl Watcher {
                 }
             });
             if waiting > 0 {
-                let long = SILENT.as_secs();
+                let (topic, long) = (&self.options.topic, long.as_secs());
                 let what = format!("{waiting} offsets are there, and nothing came for {long} s");
-                tracing::warn!(topic = self.options.topic, id, "{what}");
-                self.place(id);
+                tracing::warn!(topic, id, "{what}");
                 self.trouble(id, &what);
             }
         }

@@ -62,6 +62,7 @@ pub(super) fn rows(worker: usize, n: u64) -> Vec<Row> {
 
 pub(super) fn manifest() -> Manifest {
     let partition = PartitionState {
+        last: None,
         position: 9,
         highest: Some(Timestamp(i64::MIN)),
         floor: None,

@@ -270,15 +270,18 @@ impl Client {
 
     /// All records that are committed, by partition and offset.
     pub fn read(&self, topic: &str) -> Vec<Record> {
-        self.read_with(topic, "read_committed")
+        self.try_read(topic, "read_committed")
+            .expect("the broker lets us read")
     }
 
     /// All records, those of open and aborted transactions too.
     pub fn read_uncommitted(&self, topic: &str) -> Vec<Record> {
-        self.read_with(topic, "read_uncommitted")
+        self.try_read(topic, "read_uncommitted")
+            .expect("the broker lets us read")
     }
 
-    fn read_with(&self, topic: &str, isolation: &str) -> Vec<Record> {
+    /// The same where the broker may refuse it.
+    pub fn try_read(&self, topic: &str, isolation: &str) -> Result<Vec<Record>, KafkaError> {
         let settings = [
             ("isolation.level", isolation),
             ("enable.partition.eof", "true"),
@@ -286,22 +289,21 @@ impl Client {
         ];
         let reader = self.consumer("nobody", &settings);
         let mut unread: BTreeSet<i32> = numbers(partitions(&reader, topic)).collect();
+        assert!(!unread.is_empty(), "there is no topic '{topic}'");
         let begin = unread
             .iter()
             .map(|partition| (*partition, Offset::Beginning));
-        reader
-            .assign(&list(topic, begin))
-            .expect("partitions that exist");
+        reader.assign(&list(topic, begin))?;
         let mut records = Vec::new();
         while !unread.is_empty() {
             match reader.poll(PATIENCE).expect("the broker goes on") {
                 Ok(message) => records.push(Record::read(&message)),
                 Err(KafkaError::PartitionEOF(partition)) => drop(unread.remove(&partition)),
-                Err(error) => panic!("reading '{topic}': {error}"),
+                Err(error) => return Err(error),
             }
         }
         records.sort();
-        records
+        Ok(records)
     }
 
     /// By partition, the offset of the first record that is left.

@@ -72,22 +72,20 @@ impl Tools {
         id.expect("Kafka names the topic's id").to_owned()
     }
 
-    /// Takes the right to read a topic from everybody.
-    pub fn deny_reading(&self, topic: &str) {
-        self.change_rules(topic, &["--add", "--deny-principal", "User:*"]);
+    /// Takes the right to read a topic from everybody; to write and to look at it stays allowed.
+    pub fn revoke_reading(&self, topic: &str) {
+        self.change_rules(topic, &["--add"]);
     }
 
     /// Gives it back.
-    pub fn allow_reading(&self, topic: &str) {
-        self.change_rules(
-            topic,
-            &["--remove", "--force", "--deny-principal", "User:*"],
-        );
+    pub fn restore_reading(&self, topic: &str) {
+        self.change_rules(topic, &["--remove", "--force"]);
     }
 
+    /// What no rule names is allowed; what a rule names is allowed no further than it says.
     fn change_rules(&self, topic: &str, how: &[&str]) {
-        let what = ["--operation", "Read", "--topic", topic];
-        self.run("AclCommand", &[how, &what].concat());
+        let only = ["--allow-principal", "User:*", "--operation", "Write"];
+        self.run("AclCommand", &[how, &only, &["--topic", topic]].concat());
     }
 
     /// Writes `KEY<TAB>VALUE` lines with Java's producer; it survives a restart of the broker.
