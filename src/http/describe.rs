@@ -1,5 +1,5 @@
-//! The description of all this for programs: `OpenAPI`, written by hand and held to it by the tests,
-//! which check every answer they get against it.
+//! The description of all this for programs: `OpenAPI`, written by hand. The tests hold it to the
+//! service: they check every answer they get against it.
 
 use warp::reply::Response;
 

@@ -130,13 +130,10 @@ fn fields_fault(schema: &'static Value, fields: &Map<String, Value>) -> Option<S
         return Some(format!("'{name}' is missing"));
     }
     fields.iter().find_map(|(name, value)| {
-        match (
-            schema["properties"].get(name),
-            &schema["additionalProperties"],
-        ) {
-            (Some(schema), _) => fault(schema, value),
-            (None, Value::Bool(false)) => Some(format!("'{name}' is not documented")),
-            (None, schema) => fault(schema, value),
+        let others = &schema["additionalProperties"];
+        match schema["properties"].get(name) {
+            None if *others == false => Some(format!("'{name}' is not documented")),
+            named => fault(named.unwrap_or(others), value),
         }
     })
 }
