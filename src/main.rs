@@ -29,6 +29,7 @@ fn perform(command: Command) -> anyhow::Result<ExitCode> {
         Command::Replay(args) => commands::replay::replay(&args, queries::all())?,
         Command::Check(args) => return commands::check::check(&args, queries::all(), out),
         Command::Query(args) => cli::show_query(&args, out)?,
+        Command::Tail(args) => commands::tail::tail(&args, out)?,
         Command::Status(service) => cli::show_status(&service, out)?,
         Command::Doctor(service) => return Ok(cli::show_doctor(&service, out)?),
         Command::Checkpoint(CheckpointCommand::List(place)) => {

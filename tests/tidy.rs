@@ -34,7 +34,7 @@ const LAYERS: [(u8, &[&str]); 5] = [
 const EDGE_USES: [(&str, &[&str]); 1] = [("worker", &["source", "sink", "state"])];
 
 /// The only places that may name a crate, as path prefixes; tests and examples may name any.
-const OWNERS: [(&str, &[&str]); 18] = [
+const OWNERS: [(&str, &[&str]); 21] = [
     (
         "timely",
         &[
@@ -56,6 +56,9 @@ const OWNERS: [(&str, &[&str]); 18] = [
     ("tokio_rustls", &["src/http/"]),
     ("flate2", &["src/http/"]),
     ("zstd", &["src/http/"]),
+    ("futures_util", &["src/http/"]),
+    ("tokio_tungstenite", &["src/http/"]),
+    ("rustix", &["src/commands/"]),
     (
         "tokio",
         &[

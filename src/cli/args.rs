@@ -61,6 +61,17 @@ Example:
   waterclock query clicks_per_user --prefix u1     the rows whose key begins with \"u1\"
   waterclock query balances 7                      the row of account 7")]
     Query(QueryArgs),
+    /// Shows the rows of a query of a running service, and then each change of them.
+    #[command(
+        after_help = "Goes on where it was when the connection breaks or the service restarts.
+Ctrl-C ends it.
+
+Examples:
+  waterclock tail page_views
+  waterclock tail clicks_per_user --prefix u1      the rows whose key begins with \"u1\"
+  waterclock tail clicks_per_user --final          each row once, when it is final"
+    )]
+    Tail(TailArgs),
     /// Shows what a running service is complete for, query by query and stream by stream.
     Status(ServiceUrl),
     /// Says what holds each query back, and what is wrong; fails if something is.
@@ -166,6 +177,25 @@ pub struct QueryArgs {
         value_parser = clap::value_parser!(u32).range(1..)
     )]
     pub limit: u32,
+    /// The service to ask.
+    #[command(flatten)]
+    pub service: ServiceUrl,
+}
+
+/// Flags of `tail`.
+#[derive(Clone, Debug, Args)]
+pub struct TailArgs {
+    /// The query.
+    pub name: String,
+    /// Only the rows of this key: its JSON, or its plain text.
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
+    /// Only rows whose key begins with this: a JSON array of its first parts, or plain text.
+    #[arg(long, value_name = "KEY", conflicts_with = "key")]
+    pub prefix: Option<String>,
+    /// Each row once, when it has become final.
+    #[arg(long = "final")]
+    pub only_final: bool,
     /// The service to ask.
     #[command(flatten)]
     pub service: ServiceUrl,

@@ -1,5 +1,6 @@
 //! The terminal's side of HTTP: asks a running service, blocking, and reads its JSON answers.
 
+use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use super::args::ServiceUrl;
 
 /// Longest wait for an answer: a read may itself wait 30 s for what it includes.
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest answer read, in bytes: a page of 10,000 rows is far smaller.
 const MAX_ANSWER_BYTES: u64 = 256 << 20;
 
@@ -39,6 +42,9 @@ pub enum ClientError {
     /// The service said no: its own sentence.
     #[error("{0}")]
     Refused(String),
+    /// The service said not now, and that it may change its mind: its own sentence.
+    #[error("{0}")]
+    Later(String),
     /// What answered does not speak as Waterclock does.
     #[error("{url} does not answer as a waterclock service does: {what}")]
     Foreign {
@@ -53,6 +59,7 @@ pub enum ClientError {
 }
 
 /// A running service.
+#[derive(Clone)]
 pub struct Client {
     base: String,
     agent: Agent,
@@ -105,6 +112,42 @@ impl Client {
         self.read(&url, self.authorized(request).send("{}"))
     }
 
+    /// Asks for a path whose answer goes on for as long as it is read, after the event with this
+    /// id if there is one.
+    pub fn follow(
+        &self,
+        path: &str,
+        parameters: &[(&str, &str)],
+        last_id: &str,
+    ) -> Result<impl Read + use<>, ClientError> {
+        let url = self.url(path, parameters);
+        let request = self.agent.get(&url).header("Accept", "text/event-stream");
+        let request = match last_id {
+            "" => request,
+            id => request.header("Last-Event-ID", id),
+        };
+        let request = request
+            .config()
+            .timeout_global(None)
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_recv_response(Some(TIMEOUT))
+            .build();
+        let answer = self.authorized(request).call();
+        let mut answer = answer.map_err(|cause| self.unreachable(cause.to_string()))?;
+        if !answer.status().is_success() {
+            return Err(self.refusal(&url, &mut answer));
+        }
+        Ok(answer.into_body().into_reader())
+    }
+
+    /// Says that nothing came from the service.
+    pub fn unreachable(&self, cause: String) -> ClientError {
+        ClientError::Unreachable {
+            url: self.base.clone(),
+            cause,
+        }
+    }
+
     fn authorized<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
         match &self.token {
             Some(token) => request.header("Authorization", format!("Bearer {token}")),
@@ -128,30 +171,39 @@ impl Client {
         url: &str,
         answer: Result<Response<ureq::Body>, ureq::Error>,
     ) -> Result<Value, ClientError> {
-        let unreachable = |cause: ureq::Error| ClientError::Unreachable {
-            url: self.base.clone(),
-            cause: cause.to_string(),
-        };
-        let mut answer = answer.map_err(unreachable)?;
-        let status = answer.status();
-        let body = answer
-            .body_mut()
-            .with_config()
-            .limit(MAX_ANSWER_BYTES)
-            .read_to_vec();
-        let body = body.map_err(unreachable)?;
-        let json = serde_json::from_slice::<Value>(&body);
-        if status.is_success() {
-            return json.map_err(|_| foreign(url, "its body is no JSON"));
+        let mut answer = answer.map_err(|cause| self.unreachable(cause.to_string()))?;
+        if !answer.status().is_success() {
+            return Err(self.refusal(url, &mut answer));
         }
-        let detail = json.ok().and_then(|problem| {
-            let sentence = problem.get("detail").or_else(|| problem.get("title"))?;
-            sentence.as_str().map(str::to_owned)
-        });
-        Err(match detail {
+        let body = self.body(&mut answer)?;
+        serde_json::from_slice(&body).map_err(|_| foreign(url, "its body is no JSON"))
+    }
+
+    fn body(&self, answer: &mut Response<ureq::Body>) -> Result<Vec<u8>, ClientError> {
+        let body = answer.body_mut().with_config().limit(MAX_ANSWER_BYTES);
+        let body = body.read_to_vec();
+        body.map_err(|cause| self.unreachable(cause.to_string()))
+    }
+
+    /// What an answer that is no success says.
+    fn refusal(&self, url: &str, answer: &mut Response<ureq::Body>) -> ClientError {
+        let status = answer.status();
+        let may_change = answer.headers().contains_key("retry-after");
+        let body = match self.body(answer) {
+            Ok(body) => body,
+            Err(error) => return error,
+        };
+        let detail = serde_json::from_slice::<Value>(&body)
+            .ok()
+            .and_then(|problem| {
+                let sentence = problem.get("detail").or_else(|| problem.get("title"))?;
+                sentence.as_str().map(str::to_owned)
+            });
+        match detail {
+            Some(detail) if may_change => ClientError::Later(detail),
             Some(detail) => ClientError::Refused(detail),
             None => foreign(url, &format!("its status is {status}")),
-        })
+        }
     }
 }
 
@@ -190,6 +242,17 @@ pub mod tests {
     /// Answers one connection after the other with the given status line and body, and returns the
     /// request lines seen.
     pub fn serve(answers: Vec<(&'static str, String)>) -> (String, JoinHandle<Vec<String>>) {
+        serve_and_keep(answers, |request| {
+            let line = request.lines().next();
+            line.unwrap_or_default().to_owned()
+        })
+    }
+
+    /// The same, and returns of each request what `keep` says.
+    pub fn serve_and_keep(
+        answers: Vec<(&'static str, String)>,
+        keep: fn(&str) -> String,
+    ) -> (String, JoinHandle<Vec<String>>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let server = std::thread::Builder::new()
@@ -197,7 +260,7 @@ pub mod tests {
             .spawn(move || {
                 answers
                     .into_iter()
-                    .map(|(status, body)| answer_one(&listener, status, &body))
+                    .map(|(status, body)| keep(&answer_one(&listener, status, &body)))
                     .collect()
             });
         (url, server.unwrap())
@@ -223,11 +286,7 @@ pub mod tests {
             "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
         )
         .unwrap();
-        String::from_utf8_lossy(&request)
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .to_owned()
+        String::from_utf8_lossy(&request).into_owned()
     }
 
     pub fn at(url: &str) -> ServiceUrl {

@@ -4,15 +4,18 @@
 mod args;
 mod client;
 mod doctor;
+mod events;
 mod print;
 mod show;
+mod tail;
 mod values;
 
 pub use args::{
     CheckArgs, CheckpointCommand, Cli, Command, PlaceArgs, QueryArgs, ReplayArgs, RunArgs,
-    ServiceUrl, SettingsArgs,
+    ServiceUrl, SettingsArgs, TailArgs,
 };
 pub use client::ClientError;
 pub use doctor::show_doctor;
 pub use show::{show_checkpoint_now, show_checkpoints, show_query, show_status};
+pub use tail::{Stop, tail};
 pub use values::{Output, ReplayStream};

@@ -18,7 +18,8 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// An empty table; a heading that begins with `>` has its cells at the right.
+    /// An empty table; a heading that begins with `>` has its cells at the right. Without any
+    /// heading there is no line of them.
     pub fn new(headings: &[&str]) -> Grid {
         Grid {
             headings: headings
@@ -37,14 +38,17 @@ impl Grid {
 
     /// Writes headings and rows, two spaces between columns.
     pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let all = || std::iter::once(&self.headings).chain(&self.rows);
+        let headings = Some(&self.headings).filter(|headings| !headings.is_empty());
+        let all = || headings.into_iter().chain(&self.rows);
         let width = |column: usize| {
             let cells = all().filter_map(|row| row.get(column));
             cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
         };
-        let widths: Vec<usize> = (0..self.headings.len()).map(width).collect();
+        let columns = all().map(Vec::len).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let sides = self.right.iter().chain(std::iter::repeat(&false));
         for row in all() {
-            let cells = row.iter().zip(&widths).zip(&self.right);
+            let cells = row.iter().zip(&widths).zip(sides.clone());
             let cells = cells.map(|((cell, &width), &right)| {
                 if right {
                     format!("{cell:>width$}")

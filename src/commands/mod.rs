@@ -5,3 +5,4 @@ pub mod checkpoint;
 pub mod replay;
 pub mod run;
 mod setting;
+pub mod tail;

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::Context;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -31,6 +32,7 @@ const DEMO: &str = "visits";
 pub fn run(args: &RunArgs, all: Vec<Query>) -> anyhow::Result<()> {
     log_to_stderr();
     die_on_panic();
+    raise_open_files();
     let config = args.config(std::env::vars())?;
     let queries = selected(all, &config.service.queries)?;
     let catalog = catalog(&config, &queries)?;
@@ -211,12 +213,26 @@ fn http_options(config: &Config) -> anyhow::Result<HttpOptions> {
         }),
         origins: http.allow_origins.clone(),
         body_limit: http.max_body_bytes,
-        max_connections: http.max_connections,
+        max_subscribers: http.max_subscribers,
+        max_connections: http.max_subscribers.saturating_add(http.max_connections),
         request_timeout: http.request_timeout,
         stale_after: http.stale_after.max(4 * heartbeat),
         max_backlog: http.max_backlog.max(4 * heartbeat),
         ..HttpOptions::default()
     })
+}
+
+/// Lets the process open as many files as it may. The usual limit of 1024 is for programs of
+/// another time: with as many connections no checkpoint could be written.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, most) {
+        tracing::warn!(%error, current = limit.current, "the limit of open files stays");
+    }
 }
 
 async fn wait(mut interrupt: tokio::signal::unix::Signal, mut end: tokio::signal::unix::Signal) {

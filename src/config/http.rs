@@ -25,7 +25,9 @@ pub struct HttpConfig {
     pub names: Vec<String>,
     /// Largest request body, in bytes; of a compressed one what comes out.
     pub max_body_bytes: usize,
-    /// Most connections open at once; more wait.
+    /// Most subscriptions open at once.
+    pub max_subscribers: usize,
+    /// Most connections open at once besides those of subscriptions; more wait.
     pub max_connections: usize,
     /// How long a request may take, besides the time that its client asked to wait.
     #[serde(with = "duration_text")]
@@ -87,6 +89,7 @@ impl Default for HttpConfig {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             names: Vec::new(),
             max_body_bytes: 8 << 20,
+            max_subscribers: 1000,
             max_connections: 1024,
             request_timeout: seconds(30),
             stale_after: seconds(10),
@@ -120,6 +123,8 @@ impl HttpConfig {
         }
         let body = self.max_body_bytes as u64;
         within("http.max_body_bytes", body, 1024, 1 << 30)?;
+        let subscribers = self.max_subscribers as u64;
+        within("http.max_subscribers", subscribers, 0, 1_000_000)?;
         let connections = self.max_connections as u64;
         within("http.max_connections", connections, 1, 1_000_000)?;
         lasts(

@@ -264,10 +264,10 @@ pub(super) fn json(bytes: Vec<u8>) -> Response {
 
 /// Writes a comma before each but the first.
 #[derive(Default)]
-struct Comma(bool);
+pub(super) struct Comma(bool);
 
 impl Comma {
-    fn write(&mut self, out: &mut Vec<u8>) {
+    pub(super) fn write(&mut self, out: &mut Vec<u8>) {
         if std::mem::replace(&mut self.0, true) {
             out.push(b',');
         }

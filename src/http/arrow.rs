@@ -96,8 +96,7 @@ impl Batches {
                 arrays.push(Arc::new(is_final.collect::<BooleanArray>()));
             }
             Besides::Op => {
-                let op = |mark: &Mark| if *mark == Mark::Removed { "-" } else { "+" };
-                let ops = marks.iter().map(|mark| Some(op(mark)));
+                let ops = marks.iter().map(|mark| Some(mark.op().unwrap_or("+")));
                 arrays.insert(0, Arc::new(ops.collect::<StringArray>()));
             }
         }

@@ -7,7 +7,7 @@ use warp::http::header::{
     ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, HOST, HeaderName, HeaderValue, ORIGIN,
 };
 use warp::http::uri::Authority;
-use warp::http::{Method, Request, Version};
+use warp::http::{HeaderMap, Method, Request, Version};
 
 use super::options::{AccessToken, HttpOptions, Scope};
 use super::problem::{Kind, Problem};
@@ -47,7 +47,7 @@ impl Guard {
     /// A page of another site can make a browser send requests to a loopback address, under its own
     /// origin, or under its own host name once it has pointed that name at us.
     pub(super) fn check<B>(&self, request: &Request<B>, local: IpAddr) -> Result<(), Problem> {
-        let host = one(request, HOST)?;
+        let host = one(request.headers(), HOST)?;
         match host {
             Some(host) => self.check_host(host, local)?,
             None if request.version() == Version::HTTP_11 => {
@@ -58,7 +58,7 @@ impl Guard {
         if let Some(authority) = request.uri().authority() {
             self.check_host(authority.as_str(), local)?;
         }
-        if let Some(origin) = one(request, ORIGIN)?
+        if let Some(origin) = one(request.headers(), ORIGIN)?
             && self.allowed_origin(request).is_none()
         {
             let origin_host = origin.split_once("://").map(|(_, host)| host);
@@ -115,7 +115,7 @@ impl Guard {
         if self.tokens.is_empty() || OPEN_PATHS.contains(&path) {
             return Ok(());
         }
-        let given = one(request, AUTHORIZATION)?.and_then(|value| {
+        let given = one(request.headers(), AUTHORIZATION)?.and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
         });
@@ -181,8 +181,8 @@ pub(super) fn is_preflight<B>(request: &Request<B>) -> bool {
 }
 
 /// A header that stands at most once, as text.
-fn one<B>(request: &Request<B>, name: HeaderName) -> Result<Option<&str>, Problem> {
-    let mut values = request.headers().get_all(&name).iter();
+pub(super) fn one(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, Problem> {
+    let mut values = headers.get_all(&name).iter();
     match (values.next().map(|value| value.to_str()), values.next()) {
         (None, _) => Ok(None),
         (Some(Ok(text)), None) => Ok(Some(text)),

@@ -52,6 +52,8 @@ pub(super) fn metrics(state: &State, raw: &str) -> Result<Response, Problem> {
     let statuses = state.service.sinks.iter().map(|outbox| outbox.status());
     sinks(&mut page, &statuses.collect::<Vec<_>>());
     requests(&mut page, &state.requests);
+    page.family("subscribers", "gauge", "Subscriptions open");
+    page.sample("subscribers", &[], state.hub.subscribers());
     let mut response = HttpResponse::new(page.0.into());
     response.headers_mut().insert(
         CONTENT_TYPE,

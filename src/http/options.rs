@@ -78,6 +78,8 @@ pub struct HttpOptions {
     pub body_budget: usize,
     /// The most open connections; more wait to be accepted.
     pub max_connections: usize,
+    /// The most subscriptions open at once; more are answered 429.
+    pub max_subscribers: usize,
     /// The most bytes of a request's head.
     pub max_head: usize,
     /// The most headers of a request.
@@ -108,7 +110,8 @@ impl Default for HttpOptions {
             origins: Vec::new(),
             body_limit: 8 << 20,
             body_budget: 256 << 20,
-            max_connections: 1024,
+            max_connections: 2048,
+            max_subscribers: 1000,
             max_head: 64 << 10,
             max_headers: 100,
             head_timeout: seconds(30),

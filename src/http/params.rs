@@ -158,6 +158,29 @@ impl DiffParams {
     }
 }
 
+/// The parameters of a subscription.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct ChangesParams {
+    pub(super) key: Option<String>,
+    pub(super) prefix: Option<String>,
+    pub(super) only_final: bool,
+    pub(super) last_event_id: Option<String>,
+}
+
+impl ChangesParams {
+    /// Reads the text after the `?`.
+    pub(super) fn parse(raw: &str) -> Result<ChangesParams, Problem> {
+        let mut params = Params::parse(raw, &[&["key", "prefix", "final", "last_event_id"]])?;
+        let only_final = params.take("final");
+        Ok(ChangesParams {
+            key: params.take("key"),
+            prefix: params.take("prefix"),
+            only_final: only_final.map_or(Ok(false), |text| flag("final", &text))?,
+            last_event_id: params.take("last_event_id"),
+        })
+    }
+}
+
 /// Refuses any parameter, where none is taken.
 pub(super) fn none(raw: &str) -> Result<(), Problem> {
     Params::parse(raw, &[]).map(|_| ())

@@ -136,6 +136,13 @@ impl Problem {
         Problem::new(Kind::Parameter, detail)
     }
 
+    /// Final rows are asked of a query that has none.
+    pub(super) fn no_final(query: &str) -> Problem {
+        Problem::parameter(format!(
+            "query '{query}' has no final rows: no window closes all that its rows depend on"
+        ))
+    }
+
     pub(super) fn stopping() -> Problem {
         Problem::new(
             Kind::NotReady,

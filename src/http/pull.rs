@@ -212,10 +212,7 @@ async fn get(
     accepts: &Accepts,
 ) -> Result<Got, Problem> {
     if params.only_final && !target.view.spec().has_final {
-        return Err(Problem::parameter(format!(
-            "query '{}' has no final rows: no window closes all that its rows depend on",
-            target.name
-        )));
+        return Err(Problem::no_final(target.name));
     }
     if accepts.format.is_none() {
         return Err(Problem::not_acceptable());

@@ -35,13 +35,15 @@ pub(super) enum Mark {
     Added,
     /// It went.
     Removed,
+    /// It went because its time was up.
+    Expired,
 }
 
 impl Mark {
-    fn op(self) -> Option<&'static str> {
+    pub(super) fn op(self) -> Option<&'static str> {
         match self {
             Mark::Added => Some("+"),
-            Mark::Removed => Some("-"),
+            Mark::Removed | Mark::Expired => Some("-"),
             Mark::None | Mark::Final(_) => None,
         }
     }
@@ -234,6 +236,7 @@ fn json(out: &mut Vec<u8>, shown: &Shown, with_comma: bool, end: &[u8]) {
         match shown.mark {
             Mark::Final(true) => out.extend_from_slice(b",\"final\":true"),
             Mark::Final(false) => out.extend_from_slice(b",\"final\":false"),
+            Mark::Expired => out.extend_from_slice(b",\"expired\":true"),
             _ => {}
         }
         out.push(b'}');

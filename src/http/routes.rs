@@ -14,6 +14,7 @@ use warp::{Filter, Rejection, path};
 use super::accept::Accepts;
 use super::metrics::RouteName;
 use super::problem::{Kind, Problem};
+use super::push::{self, Asked};
 use super::state::State;
 use super::{catalog, dashboard, describe, metrics, post, pull, several};
 
@@ -21,6 +22,8 @@ use super::{catalog, dashboard, describe, metrics, post, pull, several};
 pub(super) const CHECKPOINTS: &str = "/v1/checkpoints";
 
 const READ: &str = "GET, HEAD";
+/// Nothing is known of an endless answer without beginning it.
+const STREAM: &str = "GET";
 const WRITE: &str = "POST";
 const BOTH: &str = "GET, HEAD, POST";
 
@@ -88,7 +91,17 @@ fn reads(state: &Arc<State>) -> BoxedFilter<(Response,)> {
             answer("rejected", pull::rejected(state, stream, raw, accepts))
         });
     let several = diff.or(snapshot).unify();
+    let changes = path!("v1" / "queries" / String / "changes")
+        .and(only(STREAM))
+        .and(raw_query())
+        .and(asked())
+        .and(with(state))
+        .then(|query, _, raw, asked, state| {
+            answer("changes", push::changes(state, query, raw, asked))
+        });
     key.or(rows)
+        .unify()
+        .or(changes)
         .unify()
         .or(late)
         .unify()
@@ -175,6 +188,18 @@ fn operations(state: &Arc<State>) -> BoxedFilter<(Response,)> {
         .or(dashboard)
         .unify()
         .boxed()
+}
+
+/// What a subscription needs to know of its request.
+fn asked() -> impl Filter<Extract = (Asked,), Error = Infallible> + Copy {
+    warp::header::headers_cloned()
+        .and(warp::ext::optional())
+        .and(warp::ext::optional())
+        .map(|headers, upgrade, slot| Asked {
+            headers,
+            upgrade,
+            slot,
+        })
 }
 
 /// Passes on the method if it is one of `allowed`. It stands after the path, so that a wrong

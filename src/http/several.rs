@@ -16,7 +16,7 @@ use super::state::State;
 use super::tag::{Asked, Tags, not_modified};
 use super::token::DiffCursor;
 use crate::time::Epoch;
-use crate::view::{KeyRange, Labels, Page, ReadError, View};
+use crate::view::{Change, KeyRange, Labels, Page, ReadError, View};
 
 /// The most queries that one snapshot reads.
 const MAX_QUERIES: usize = 64;
@@ -262,18 +262,22 @@ async fn changes(
 ) -> Result<(Vec<Shown>, bool), Problem> {
     // All of the history may have to be looked at, whatever the page.
     let _turn = state.large_reads.acquire().await;
-    let view = Arc::clone(view);
+    let (views, view) = (Arc::clone(&state.service.views), Arc::clone(view));
     let (from, to) = (heading.from.unwrap_or(0), heading.labels.epoch);
     let read = move || -> Result<_, ReadError> {
-        let changes = view.changes(from, to)?;
+        let changes = view.changes(&views.span(view.spec(), from, to)?)?;
         let mut changes = changes
             .into_iter()
-            .filter(|(row, _)| range.holds(row))
+            .filter(|change| range.holds(&change.row))
             .skip(usize::try_from(done).unwrap_or(usize::MAX));
-        let shown = |(row, diff): (_, i64)| Shown {
-            row,
-            times: diff.unsigned_abs(),
-            mark: if diff < 0 { Mark::Removed } else { Mark::Added },
+        let shown = |change: Change| Shown {
+            times: change.diff.unsigned_abs(),
+            mark: match (change.diff < 0, change.is_expiry) {
+                (false, _) => Mark::Added,
+                (true, false) => Mark::Removed,
+                (true, true) => Mark::Expired,
+            },
+            row: change.row,
         };
         let rows: Vec<Shown> = changes.by_ref().take(limit).map(shown).collect();
         Ok((rows, changes.next().is_none()))

@@ -11,6 +11,7 @@ use super::fresh::Freshness;
 use super::metrics::Requests;
 use super::options::Service;
 use super::problem::{Kind, Problem};
+use super::push::Hub;
 use crate::time::{Epoch, Timestamp};
 use crate::view::{Labels, ReadError};
 
@@ -26,7 +27,10 @@ pub(super) struct State {
     pub(super) large_reads: Semaphore,
     pub(super) requests: Requests,
     pub(super) fresh: Arc<Freshness>,
-    shown: watch::Receiver<Epoch>,
+    /// Every subscription.
+    pub(super) hub: Arc<Hub>,
+    /// The newest epoch shown.
+    pub(super) shown: watch::Receiver<Epoch>,
     stopping: watch::Sender<bool>,
 }
 
@@ -45,6 +49,7 @@ impl State {
         }));
         let budget = service.options.body_budget.min(Semaphore::MAX_PERMITS);
         State {
+            hub: Arc::new(Hub::new(service.options.max_subscribers)),
             service,
             body_budget: Arc::new(Semaphore::new(budget)),
             large_reads: Semaphore::new(LARGE_READS),
@@ -99,7 +104,7 @@ impl State {
     ) -> Result<Arc<Labels>, Problem> {
         let deadline = Instant::now() + patience;
         let mut shown = self.shown.clone();
-        let mut stopping = self.stopping.subscribe();
+        let mut stopping = self.stopping();
         loop {
             shown.borrow_and_update();
             let labels = self.upper()?;
@@ -107,7 +112,7 @@ impl State {
                 return Ok(labels);
             }
             tokio::select! {
-                _ = stopping.wait_for(|stopping| *stopping) => return Err(Problem::stopping()),
+                () = stop(&mut stopping) => return Err(Problem::stopping()),
                 woken = timeout_at(deadline, shown.changed()) => {
                     if !matches!(woken, Ok(Ok(()))) {
                         return Err(Problem::new(Kind::WaitedTooLong, what()));
@@ -117,8 +122,19 @@ impl State {
         }
     }
 
+    /// Told when all waiting is to end.
+    pub(super) fn stopping(&self) -> watch::Receiver<bool> {
+        self.stopping.subscribe()
+    }
+
     /// Ends all waiting.
     pub(super) fn stop(&self) {
         self.stopping.send_replace(true);
     }
+}
+
+/// Waits until all waiting is to end.
+pub(super) async fn stop(stopping: &mut watch::Receiver<bool>) {
+    // Who would tell is gone: that is an end, too.
+    stopping.wait_for(|is_stopping| *is_stopping).await.ok();
 }

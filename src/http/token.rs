@@ -34,9 +34,19 @@ pub(super) struct DiffCursor {
     pub(super) done: u64,
 }
 
+/// The place where a subscription goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Resume {
+    pub(super) run: u64,
+    pub(super) epoch: Epoch,
+    /// Checksum of what was subscribed to: what another query sent cannot be continued.
+    pub(super) scope: u32,
+}
+
 const TOKEN: u8 = 1;
 const CURSOR: u8 = 2;
-const DIFF: u8 = 3;
+const RESUME: u8 = 3;
+const DIFF: u8 = 4;
 
 impl Token {
     pub(super) fn encode(&self) -> String {
@@ -121,6 +131,39 @@ fn no_cursor() -> Problem {
     )
 }
 
+impl Resume {
+    pub(super) fn encode(&self) -> String {
+        seal(
+            RESUME,
+            &[
+                &self.run.to_le_bytes(),
+                &self.epoch.to_le_bytes(),
+                &self.scope.to_le_bytes(),
+            ],
+        )
+    }
+
+    /// Reads a token; `place` says where it stood.
+    pub(super) fn decode(text: &str, place: &str) -> Result<Resume, Problem> {
+        let read = || {
+            let bytes = unseal(RESUME, text)?;
+            let (run, rest) = bytes.split_first_chunk()?;
+            let (epoch, rest) = rest.split_first_chunk()?;
+            Some(Resume {
+                run: u64::from_le_bytes(*run),
+                epoch: u64::from_le_bytes(*epoch),
+                scope: u32::from_le_bytes(rest.try_into().ok()?),
+            })
+        };
+        read().ok_or_else(|| {
+            Problem::parameter(format!(
+                "{place} is no token of a subscription: use the `id` of an event as it was given, \
+                 or none"
+            ))
+        })
+    }
+}
+
 /// The kind, the parts and a checksum over both, as text for URLs.
 fn seal(kind: u8, parts: &[&[u8]]) -> String {
     let mut bytes = vec![kind];
@@ -169,6 +212,12 @@ mod tests {
         };
         assert_eq!(DiffCursor::decode(&diff.encode()), Ok(diff));
         assert!(Cursor::decode(&diff.encode()).is_err());
+        let resume = Resume {
+            run: 3,
+            epoch: u64::MAX,
+            scope: 9,
+        };
+        assert_eq!(Resume::decode(&resume.encode(), "it"), Ok(resume));
     }
 
     #[test]
@@ -192,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_no_cursor_and_a_cursor_no_token() {
+    fn no_kind_of_token_is_taken_for_another() {
         let position = RowPosition::from_bytes(&[7; 24]).unwrap();
         let cursor = Cursor {
             epoch: 42,
@@ -205,7 +254,17 @@ mod tests {
             position: 1,
         }
         .encode();
+        let resume = Resume {
+            run: 1,
+            epoch: 2,
+            scope: 3,
+        }
+        .encode();
         assert!(Token::decode(&cursor).is_err());
+        assert!(Token::decode(&resume).is_err());
         assert!(Cursor::decode(&token).is_err());
+        assert!(Cursor::decode(&resume).is_err());
+        assert!(Resume::decode(&token, "it").is_err());
+        assert!(Resume::decode(&cursor, "it").is_err());
     }
 }

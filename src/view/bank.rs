@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 
-use super::{History, KeyRange, Labels, QuerySpec, ReadError, View, Views};
+use super::{Change, History, KeyRange, Labels, QuerySpec, ReadError, View, Views};
 use crate::row::Row;
 use crate::time::Epoch;
 
@@ -64,12 +64,14 @@ fn balances_at(view: &View, at: Epoch, limit: usize) -> Result<BTreeMap<String, 
 
 /// What the changes since another epoch make of its balances.
 fn folded(
+    views: &Views,
     view: &View,
     (from, balances): (Epoch, &BTreeMap<String, i64>),
     to: Epoch,
 ) -> Result<BTreeMap<String, i64>, ReadError> {
     let mut balances = balances.clone();
-    for (row, diff) in view.changes(from, to)? {
+    let span = views.span(view.spec(), from, to)?;
+    for Change { row, diff, .. } in view.changes(&span)? {
         let balance: i64 = row.value.parse().unwrap();
         match diff {
             -1 => assert_eq!(balances.remove(&*row.key), Some(balance)),
@@ -96,7 +98,7 @@ fn audit(views: &Views, accounts: usize, is_over: &AtomicBool) -> usize {
                     (0, accounts)
                 );
                 if let Some((from, before)) = &last {
-                    match folded(view, (*from, before), at) {
+                    match folded(views, view, (*from, before), at) {
                         Ok(after) => assert_eq!(after, balances, "from {from} to {at}"),
                         Err(error) => assert!(matches!(error, ReadError::Gone { .. }), "{error}"),
                     }
@@ -127,6 +129,7 @@ fn every_reader_sees_all_the_money_while_it_moves() {
             ..History::default()
         };
         let views = Views::new(1, vec![spec], vec![], 2, history);
+        views.set_ready();
         let is_over = AtomicBool::new(false);
         let audits: usize = std::thread::scope(|scope| {
             let readers: Vec<_> = (0..3)

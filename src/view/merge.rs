@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use super::horizon::Horizon;
 use super::shard::{Ordered, Shard};
 use super::{KeyRange, Page, ReadError, RowPosition};
+use crate::row::Row;
 use crate::time::{Epoch, Timestamp};
 
 /// What is to be read.
@@ -17,6 +18,8 @@ pub(super) struct Request<'a> {
     pub range: &'a KeyRange,
     pub after: Option<&'a RowPosition>,
     pub limit: usize,
+    /// About how many bytes of JSON the page may take; one row at least is given.
+    pub bytes: u64,
     pub final_at: Option<Timestamp>,
 }
 
@@ -36,6 +39,7 @@ pub(super) fn read(
     let mut filling = Filling {
         request,
         room: request.limit as u64,
+        bytes: request.bytes,
         page: Page::default(),
     };
     let mut current: Option<(Ordered, i64)> = None;
@@ -59,6 +63,7 @@ pub(super) fn read(
 struct Filling<'a> {
     request: Request<'a>,
     room: u64,
+    bytes: u64,
     page: Page,
 }
 
@@ -74,16 +79,30 @@ impl Filling<'_> {
             .filter(|after| *after.order() == *row.row.order);
         let done = started.map_or(0, RowPosition::done);
         let left = count.saturating_sub(done);
-        let taken = left.min(self.room);
+        let taken = left.min(self.room).min(self.fitting(&row.row));
         if taken < left {
             self.page.next = Some(RowPosition::within(&row.row, done + taken));
         }
         if taken > 0 {
             self.room -= taken;
+            let bytes = taken.saturating_mul(row_bytes(&row.row));
+            self.bytes = self.bytes.saturating_sub(bytes);
             self.page.rows.push((Arc::clone(&row.row), taken));
         }
         taken < left
     }
+
+    /// How many times the row fits; once at least on an empty page.
+    fn fitting(&self, row: &Row) -> u64 {
+        let fitting = self.bytes / row_bytes(row);
+        fitting.max(u64::from(self.page.rows.is_empty()))
+    }
+}
+
+/// About how many bytes a row takes as JSON.
+fn row_bytes(row: &Row) -> u64 {
+    const FRAME: usize = 20;
+    (FRAME + row.key.len() + row.value.len()) as u64
 }
 
 /// One shard's rows of the request, fetched a run at a time.

@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod bank;
+mod changelog;
 mod horizon;
 mod key;
 mod labels;
@@ -19,6 +20,7 @@ mod shard;
 mod spec;
 mod standing;
 
+pub use changelog::{Change, Finals, Span};
 pub use labels::{Labels, PartitionLabel, StreamLabel};
 pub use outbox::{
     Committed, Delivery, Group, Kind, Message, Mode, Next, Outbox, Sent, SinkSpec, SinkState,

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::{History, KeyRange, Labels, Page, QuerySpec, ReadError, RowPosition, View, Views};
+use super::{
+    Change, History, KeyRange, Labels, Page, QuerySpec, ReadError, RowPosition, View, Views,
+};
 use crate::row::Row;
 use crate::time::{Epoch, Timestamp};
 
@@ -171,16 +173,19 @@ fn read_all(view: &View, at: Epoch, read: &Read) -> Result<Vec<Small>, ReadError
     }
 }
 
-fn check_changes(model: &Model, view: &View, from: Epoch, to: Epoch) {
-    let changes = view.changes(from, to).unwrap();
+fn check_changes(model: &Model, views: &Views, from: Epoch, to: Epoch) {
+    let view = views.query("q").unwrap();
+    let span = views.span(view.spec(), from, to).unwrap();
+    assert_eq!((span.from(), span.to()), (from, to));
+    let changes = view.changes(&span).unwrap();
     let mut bag = model.bags[&from].clone();
-    for (row, diff) in &changes {
+    for Change { row, diff, .. } in &changes {
         assert_ne!(*diff, 0);
         *bag.entry(small(row)).or_default() += diff;
     }
     bag.retain(|_, count| *count != 0);
     assert_eq!(bag, model.bags[&to]);
-    assert!(changes.is_sorted_by_key(|(row, diff)| (*diff > 0, Arc::clone(row))));
+    assert!(changes.is_sorted_by_key(|change| (change.diff > 0, Arc::clone(&change.row))));
 }
 
 fn check_read(views: &Views, model: &Model, read: &Read) {
@@ -195,14 +200,14 @@ fn check_read(views: &Views, model: &Model, read: &Read) {
     if at < since {
         let gone = ReadError::Gone { at, since };
         assert_eq!(views.labels_at(at), Err(gone.clone()));
-        assert_eq!(view.changes(at, upper), Err(gone.clone()));
+        assert_eq!(views.span(view.spec(), at, upper), Err(gone.clone()));
         assert_eq!(read_all(view, at, read), Err(gone));
         return;
     }
     assert_eq!(views.labels_at(at).unwrap().epoch, at);
     assert_eq!(read_all(view, at, read).unwrap(), model.expected(at, read));
-    check_changes(model, view, at, upper);
-    check_changes(model, view, since, at);
+    check_changes(model, views, at, upper);
+    check_changes(model, views, since, at);
 }
 
 fn run(steps: Vec<Step>, history: History) {

@@ -1,5 +1,7 @@
 //! Ranges of keys, read from the text of a URL.
 
+use std::ops::Range;
+
 use serde_json::Value;
 
 use super::key::{self, Reason};
@@ -64,6 +66,14 @@ impl KeyRange {
     pub fn holds(&self, row: &Row) -> bool {
         let end = self.to.as_deref();
         self.from.as_slice() <= &*row.order && end.is_none_or(|end| &*row.order < end)
+    }
+
+    /// Where the range's rows stand among items that are in row order.
+    pub fn places<T>(&self, items: &[T], row: impl Fn(&T) -> &Row) -> Range<usize> {
+        let before = |bound: &[u8]| items.partition_point(|item| *row(item).order < *bound);
+        let start = before(&self.from);
+        let end = self.to.as_deref().map_or(items.len(), before);
+        start..end.max(start)
     }
 
     /// The rows in both ranges.

@@ -1,9 +1,11 @@
 //! One query's result: its rows at every retained epoch.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
+use super::changelog::{Change, Span, has_expired};
 use super::horizon::Horizon;
 use super::merge::{self, Request};
 use super::shard::{LogPosition, Ordered, RUN, Shard};
@@ -141,36 +143,100 @@ impl View {
         limit: usize,
         final_at: Option<Timestamp>,
     ) -> Result<Page, ReadError> {
-        self.check(at)?;
-        let request = Request {
+        self.read_page(Request {
             at,
             range,
             after,
             limit,
+            bytes: u64::MAX,
             final_at,
-        };
+        })
+    }
+
+    /// The same, but at most about so many bytes of JSON, and one row at least.
+    pub fn read_bytes(
+        &self,
+        at: Epoch,
+        range: &KeyRange,
+        after: Option<&RowPosition>,
+        bytes: u64,
+        final_at: Option<Timestamp>,
+    ) -> Result<Page, ReadError> {
+        self.read_page(Request {
+            at,
+            range,
+            after,
+            limit: usize::MAX,
+            bytes,
+            final_at,
+        })
+    }
+
+    fn read_page(&self, request: Request<'_>) -> Result<Page, ReadError> {
+        self.check(request.at)?;
         merge::read(&self.shards, &self.horizon, request)
     }
 
-    /// The net changes after one epoch up to and with another, removals before additions, each in
-    /// row order.
-    pub fn changes(&self, from: Epoch, to: Epoch) -> Result<Vec<(Arc<Row>, i64)>, ReadError> {
-        self.check(from)?;
-        self.check(to)?;
-        let mut changes = Vec::new();
+    /// The net changes over a span, removals before additions, each in row order.
+    pub fn changes(&self, span: &Span) -> Result<Vec<Change>, ReadError> {
+        let (mut changes, mut expired) = (Vec::new(), Vec::new());
+        self.log(span, |epoch, row, diff| {
+            if diff < 0 && has_expired(&row.row, span.before(epoch)) {
+                expired.push(row.clone());
+            }
+            changes.push((row.clone(), diff));
+        })?;
+        expired.sort_unstable();
+        let net = consolidate(changes).into_iter().map(|(row, diff)| Change {
+            is_expiry: diff < 0 && expired.binary_search(&row).is_ok(),
+            row: row.row,
+            diff,
+        });
+        let (mut removals, additions): (Vec<_>, Vec<_>) = net.partition(|change| change.diff < 0);
+        removals.extend(additions);
+        Ok(removals)
+    }
+
+    /// Visits every change of a span, shard by shard, each in the order of its epochs.
+    pub(super) fn log(
+        &self,
+        span: &Span,
+        mut each: impl FnMut(Epoch, &Ordered, i64),
+    ) -> Result<(), ReadError> {
+        self.check(span.from())?;
+        self.check(span.to())?;
         for shard in &self.shards {
-            let mut next = Some(LogPosition::after(from));
+            let mut next = Some(LogPosition::after(span.from()));
             while let Some(position) = next {
                 let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
-                self.horizon.check_kept(from)?;
-                next = shard.changes(position, to, &mut changes);
+                self.horizon.check_kept(span.from())?;
+                next = shard.changes(position, span.to(), &mut each);
             }
         }
-        let (removals, additions): (Vec<_>, Vec<_>) = consolidate(changes)
-            .into_iter()
-            .map(|(row, diff)| (row.row, diff))
-            .partition(|(_, diff)| *diff < 0);
-        Ok([removals, additions].concat())
+        Ok(())
+    }
+
+    /// Visits every row at a published epoch with how often it occurs, shard by shard.
+    pub(super) fn scan(
+        &self,
+        at: Epoch,
+        mut each: impl FnMut(&Ordered, i64),
+    ) -> Result<(), ReadError> {
+        self.check(at)?;
+        for shard in &self.shards {
+            let mut last: Option<Ordered> = None;
+            loop {
+                let from = last.as_ref().map(|row| &*row.row.order);
+                let from = from.map_or(Bound::Unbounded, Bound::Excluded);
+                let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+                self.horizon.check_kept(at)?;
+                last = shard.visit(at, (from, Bound::Unbounded), &mut each);
+                if last.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn check(&self, at: Epoch) -> Result<(), ReadError> {

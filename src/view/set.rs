@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::horizon::Horizon;
 use super::standing::Standings;
-use super::{History, Labels, QuerySpec, ReadError, View};
+use super::{History, Labels, QuerySpec, ReadError, Span, View};
 use crate::time::Epoch;
 
 type Listener = Box<dyn Fn(Epoch) + Send + Sync>;
@@ -202,6 +202,30 @@ impl Views {
             .unwrap_or_else(PoisonError::into_inner)
             .front()
             .map(|l| l.epoch)
+    }
+
+    /// The epochs after `from` up to and with `to`, with a query's watermarks; both are published
+    /// and retained.
+    pub fn span(&self, query: &QuerySpec, from: Epoch, to: Epoch) -> Result<Span, ReadError> {
+        let first = self.labels_at(from)?;
+        let newest = self.labels_at(to)?.epoch;
+        let published = self
+            .published
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let through = |epoch| published.partition_point(|labels| labels.epoch <= epoch);
+        let rest: Vec<_> = published
+            .range(through(from)..through(newest).max(through(from)))
+            .map(Arc::clone)
+            .collect();
+        drop(published);
+        let watermark = |labels: &Labels| {
+            let streams = query.streams.iter().map(String::as_str);
+            labels.complete_through(streams)
+        };
+        let mark = |labels: Arc<Labels>| (labels.epoch, watermark(&labels));
+        let first = (from, watermark(&first));
+        Ok(Span::new(first, rest.into_iter().map(mark).collect()))
     }
 
     /// The labels of the last published epoch at or before `at`.

@@ -304,12 +304,12 @@ impl Shard {
         (first, count)
     }
 
-    /// Copies a bounded run of changes up to and with epoch `to`; says where the next one starts.
+    /// Visits a bounded run of changes up to and with epoch `to`; says where the next one starts.
     pub fn changes(
         &self,
         from: LogPosition,
         to: Epoch,
-        out: &mut Vec<(Ordered, i64)>,
+        mut each: impl FnMut(Epoch, &Ordered, i64),
     ) -> Option<LogPosition> {
         let mut room = RUN;
         let mut next = from;
@@ -325,7 +325,7 @@ impl Shard {
                 if room == 0 {
                     return Some(next);
                 }
-                out.push((Arc::clone(&change.row).into(), change.diff));
+                each(log.epoch, &Arc::clone(&change.row).into(), change.diff);
                 next.index += 1;
                 room -= 1;
             }

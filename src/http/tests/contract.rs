@@ -11,9 +11,6 @@ use crate::http::describe::OPENAPI;
 
 static DOCUMENT: LazyLock<Value> = LazyLock::new(|| serde_json::from_str(OPENAPI).unwrap());
 
-/// Addresses that are described before they are served.
-const TO_COME: [&str; 1] = ["/v1/queries/{query}/changes"];
-
 fn paths() -> &'static Map<String, Value> {
     DOCUMENT["paths"].as_object().unwrap()
 }
@@ -45,6 +42,9 @@ fn resolved(value: &'static Value) -> &'static Value {
 #[track_caller]
 pub(super) fn check(method: &str, path: &str, answer: &Answer) {
     let path = path.split('?').next().unwrap();
+    if method == "HEAD" && answer.status == 405 {
+        return;
+    }
     let method = if method == "HEAD" { "GET" } else { method };
     let item = paths().iter().find(|(template, _)| is_of(path, template));
     let operation = item.and_then(|(_, item)| item.get(method.to_ascii_lowercase()));
@@ -164,24 +164,20 @@ fn every_address_is_described_and_nothing_else() {
         };
         template.split('/').map(part).collect::<Vec<_>>().join("/")
     };
-    let described = paths()
-        .keys()
-        .filter(|path| !TO_COME.contains(&path.as_str()));
-    let described: BTreeSet<String> = described.map(bare).collect();
+    let described: BTreeSet<String> = paths().keys().map(bare).collect();
     assert_eq!(routes(), described);
 }
 
 #[tokio::test]
 async fn every_method_is_described_and_nothing_else() {
     let world = World::ready();
-    for (template, item) in paths()
-        .iter()
-        .filter(|(path, _)| !TO_COME.contains(&path.as_str()))
-    {
+    for (template, item) in paths() {
         let path = template
             .replace("{query}", "names")
             .replace("{stream}", "clicks")
-            .replace("{key}", "x");
+            .replace("{key}", "x")
+            // An answer without an end is not begun.
+            .replace("/changes", "/changes?last_event_id=x");
         for method in ["GET", "POST", "PUT", "DELETE", "PATCH"] {
             let answer = world.send(method, &path, &[], "").await;
             let is_described = item.get(method.to_ascii_lowercase()).is_some();

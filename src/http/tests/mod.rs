@@ -1,5 +1,6 @@
 //! The HTTP surface, request by request: real views, and fakes for what the other edges do.
 
+mod changes;
 mod contract;
 mod formats;
 mod limits;

@@ -84,7 +84,7 @@ async fn a_snapshot_that_the_client_has_is_not_sent_again() {
     assert_eq!(world.send("GET", path, &known, "").await.status, 200);
 }
 
-/// A world in which epoch 20 took `["a", 1]` away and brought four rows.
+/// A world in which epoch 20 took the final row `["a", 1]` away and brought four rows.
 fn changed() -> World {
     let world = World::ready();
     let row = |key: (&str, u64)| Row::new(&key, &1_u64, Some(crate::time::Timestamp(100))).unwrap();
@@ -107,7 +107,7 @@ async fn the_changes_between_two_epochs_are_net_and_removals_come_first() {
         concat!(
             r#"{"query":"counts","from":10,"as_of":20,"complete_through":600,"stale":false,"#,
             r#""positions":{"clicks":{"0":5}},"changes":["#,
-            r#"{"op":"-","key":["a",1],"value":1},"#,
+            r#"{"op":"-","key":["a",1],"value":1,"expired":true},"#,
             r#"{"op":"+","key":["a",7],"value":1},{"op":"+","key":["a",7],"value":1},"#,
             r#"{"op":"+","key":["a",7],"value":1},{"op":"+","key":["z",1],"value":1}],"next":null}"#
         )

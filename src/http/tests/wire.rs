@@ -14,9 +14,9 @@ use crate::http::{HttpError, serve};
 
 pub(super) struct Running {
     pub(super) world: World,
-    address: SocketAddr,
-    stop: oneshot::Sender<()>,
-    served: JoinHandle<Result<(), HttpError>>,
+    pub(super) address: SocketAddr,
+    pub(super) stop: oneshot::Sender<()>,
+    pub(super) served: JoinHandle<Result<(), HttpError>>,
 }
 
 pub(super) async fn run(options: HttpOptions) -> Running {
@@ -64,7 +64,7 @@ impl Running {
     }
 }
 
-async fn read_until(stream: &mut TcpStream, end: &str) -> String {
+pub(super) async fn read_until(stream: &mut TcpStream, end: &str) -> String {
     let mut answer = Vec::new();
     while !answer.ends_with(end.as_bytes()) {
         let mut byte = [0];

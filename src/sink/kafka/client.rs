@@ -7,6 +7,7 @@ use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 
 use super::sink::KafkaSettings;
@@ -164,12 +165,10 @@ impl Client {
         let metadata = self.producer.client().fetch_metadata(Some(topic), PATIENCE);
         let what = format!("send to topic '{topic}'");
         let metadata = metadata.map_err(|error| self.ear.retry(&what, words(error)))?;
-        match metadata.topics().first().map(|found| found.error()) {
-            None | Some(None) => Ok(()),
-            Some(Some(error)) => {
-                let code = RDKafkaErrorCode::from(error);
-                Err(self.ear.retry(&what, code))
-            }
+        let found = metadata.topics().first();
+        match found.and_then(MetadataTopic::error) {
+            None => Ok(()),
+            Some(error) => Err(self.ear.retry(&what, RDKafkaErrorCode::from(error))),
         }
     }
 

@@ -89,9 +89,11 @@ impl Fetcher {
         let since = now();
         let mut state = self.shared.lock();
         while !state.is_closed {
-            let share = (self.options.buffer_bytes / state.partitions.len().max(1)).max(1);
-            let is_full = state.bytes >= self.options.buffer_bytes;
-            let is_fat = |p: &Reading| is_full && p.buffer.bytes() >= share;
+            let left = self.options.buffer_bytes.saturating_sub(state.bytes);
+            // Half of a partition's share: one that has less may get as much again beside what
+            // fills the buffer, so that it is passed by its own size at most.
+            let half = (self.options.buffer_bytes / state.partitions.len().max(1) / 2).max(1);
+            let is_fat = |p: &Reading| left == 0 && p.buffer.bytes() >= half;
             let has_fat = state
                 .partitions
                 .values()
@@ -103,13 +105,8 @@ impl Fetcher {
                 continue;
             }
             self.pause(&mut state, is_fat, true);
-            self.pause(&mut state, |p| p.buffer.bytes() <= share / 2, false);
-            // Each gets less than its share beyond its share: the bound is passed once at most.
-            self.most = if is_full {
-                share.min(BLOCK_BYTES)
-            } else {
-                BLOCK_BYTES
-            };
+            self.pause(&mut state, |p| p.buffer.bytes() <= half / 2, false);
+            self.most = if left == 0 { half } else { left }.min(BLOCK_BYTES);
             return true;
         }
         false
