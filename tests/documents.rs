@@ -57,11 +57,12 @@ fn its_commands_are_understood() {
             Command::Run(_) => "run",
             Command::Replay(_) => "replay",
             Command::Query(_) => "query",
+            Command::Tail(_) => "tail",
             Command::Status(_) => "status",
             _ => "another",
         });
     }
-    assert_eq!(seen, ["run", "query", "status", "replay"]);
+    assert_eq!(seen, ["run", "query", "tail", "status", "replay"]);
     assert!(shell.lines().any(|line| line == "cargo test"));
 }
 
@@ -84,6 +85,7 @@ fn the_documents_name_files_that_exist() {
         "ARCHITECTURE.md",
         "CONTRIBUTING.md",
         "docs/kafka.md",
+        "docs/serving.md",
         "docs/time.md",
         "docs/writing-queries.md",
         "tests/queries/README.md",

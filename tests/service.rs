@@ -13,3 +13,5 @@ mod refusals;
 #[allow(dead_code, reason = "each test uses a part of it")]
 #[path = "support/service.rs"]
 mod service;
+#[path = "service/tail.rs"]
+mod tail;

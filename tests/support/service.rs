@@ -405,7 +405,8 @@ impl Service {
     }
 }
 
-fn signal(name: &str, id: u32) {
+/// Sends a signal to a process.
+pub fn signal(name: &str, id: u32) {
     // `kill` is part of every shell; the standard library only knows signal 9.
     let sent = Command::new("sh")
         .args(["-c", &format!("kill -{name} {id}")])

@@ -126,8 +126,13 @@ impl Driver {
         let job = self.subscription.job();
         let gate = Arc::clone(&self.gate);
         Reading(tokio::spawn(async move {
-            let _turn = gate.acquire_owned().await;
-            spawn_blocking(move || job.run()).await.ok()
+            let turn = gate.acquire_owned().await;
+            let read = spawn_blocking(move || {
+                // It is over when the reading is, whether or not somebody still waits for it.
+                let _turn = turn;
+                job.run()
+            });
+            read.await.ok()
         }))
     }
 }

@@ -59,6 +59,15 @@ enum Held {
     },
 }
 
+impl Held {
+    fn step(&self) -> Option<Arc<Step>> {
+        match self {
+            Held::Feed(step) => step.upgrade(),
+            Held::Own { step, .. } => Some(Arc::clone(step)),
+        }
+    }
+}
+
 /// What there is to do for a subscriber.
 #[derive(Debug)]
 pub(super) enum Next {
@@ -135,13 +144,23 @@ impl Subscription {
                     self.state = State::Snapshot(position);
                     return Next::Read;
                 }
-                State::Changes(held, share, sent) => return self.piece(held, share, sent),
+                State::Changes(held, share, sent) => {
+                    let Some(step) = held.step() else {
+                        // Half an event is no event: the subscriber has the token of the one
+                        // before.
+                        self.state = State::Ended;
+                        return Next::End;
+                    };
+                    return Next::Frame(self.piece(&step, held, share, sent));
+                }
                 State::Following => match self.wanted.feed.after(self.at.epoch) {
                     After::Nothing => return Next::Wait,
                     After::Unread => return Next::Read,
                     After::Step(step) => {
                         let held = Held::Feed(Arc::downgrade(&step));
-                        self.take(&step, held);
+                        if let Some(frame) = self.take(&step, held) {
+                            return Next::Frame(frame);
+                        }
                     }
                     After::Failed(reason) => self.state = State::Failed(reason),
                 },
@@ -176,7 +195,7 @@ impl Subscription {
                 };
                 return Some(frame);
             }
-            Outcome::Changes(Ok(step)) => self.own(step),
+            Outcome::Changes(Ok(step)) => return self.own(step),
             Outcome::Part(Err(ReadError::Gone { at, since })) => {
                 self.state = State::Reset(format!(
                     "epoch {at} went out of the history, which begins at {since}, before all its \
@@ -212,7 +231,7 @@ impl Subscription {
     }
 
     /// Takes changes that only this subscriber needs.
-    fn own(&mut self, step: Step) {
+    fn own(&mut self, step: Step) -> Option<Frame> {
         let bytes = step.event_bytes();
         let mut counted = None;
         if bytes > PIECE {
@@ -226,7 +245,7 @@ impl Subscription {
                      that are behind",
                     step.from
                 ));
-                return;
+                return None;
             }
         }
         let step = Arc::new(step);
@@ -234,36 +253,25 @@ impl Subscription {
             step: Arc::clone(&step),
             _counted: counted,
         };
-        self.take(&step, held);
+        self.take(&step, held)
     }
 
-    /// Goes over a step, and sends what is wanted of it.
-    fn take(&mut self, step: &Step, held: Held) {
+    /// Goes over a step; gives the first piece of what is wanted of it, and holds it for the rest.
+    fn take(&mut self, step: &Step, held: Held) -> Option<Frame> {
         self.at = step.as_of;
         let share = match &self.wanted.range {
             None => (!step.is_empty()).then_some(Share::Whole),
             Some(range) => step.share(range, || self.token()),
         };
-        if let Some(share) = share {
-            self.state = State::Changes(held, share, Sent::default());
-        }
+        Some(self.piece(step, held, share?, Sent::default()))
     }
 
-    fn piece(&mut self, held: Held, share: Share, mut sent: Sent) -> Next {
-        let step = match &held {
-            Held::Feed(step) => step.upgrade(),
-            Held::Own { step, .. } => Some(Arc::clone(step)),
-        };
-        let Some(step) = step else {
-            // Half an event is no event: the subscriber has the token of the one before.
-            self.state = State::Ended;
-            return Next::End;
-        };
+    fn piece(&mut self, step: &Step, held: Held, share: Share, mut sent: Sent) -> Frame {
         let frame = step.next(&share, self.wanted.format, &mut sent);
         if !frame.is_last {
             self.state = State::Changes(held, share, sent);
         }
-        Next::Frame(frame)
+        frame
     }
 }
 
