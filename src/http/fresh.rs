@@ -62,21 +62,19 @@ impl Freshness {
         keep(&mut looks, Look { at: now, ends });
     }
 
-    /// How long ago the answer of the newest epoch included all input of these streams.
-    pub(super) fn age<'a>(
+    /// Up to when the answer of an epoch includes all input of these streams.
+    pub(super) fn until<'a>(
         &self,
-        now: Timestamp,
         labels: &Labels,
         streams: impl IntoIterator<Item = &'a String>,
-    ) -> Duration {
+    ) -> Timestamp {
         // An epoch's number is the time of day at which it was cut.
         let cut = Timestamp(i64::try_from(labels.epoch).unwrap_or(i64::MAX));
         let whole = self.whole.read().unwrap_or_else(PoisonError::into_inner);
-        let until = streams
+        streams
             .into_iter()
             .filter_map(|name| whole.get(name))
-            .fold(cut, |until, whole| until.min(*whole));
-        Duration::from_millis(u64::try_from(now.0.saturating_sub(until.0)).unwrap_or(0))
+            .fold(cut, |until, whole| until.min(*whole))
     }
 
     /// Takes note of where a stream ends that is being posted to; says how long its oldest
@@ -152,9 +150,9 @@ mod tests {
         let show = |now: i64, position: u64, end: u64| {
             let labels = labels(u64::try_from(now).unwrap(), position);
             fresh.shown(Timestamp(now), &labels, |_| Some(end));
-            let age = fresh.age(Timestamp(now), &labels, &["clicks".to_owned()]);
+            let until = fresh.until(&labels, &["clicks".to_owned()]);
             let backlog = fresh.posted(Timestamp(now), &labels, "clicks", end);
-            (age.as_millis(), backlog.as_millis())
+            (now - until.0, backlog.as_millis())
         };
         assert_eq!(show(1000, 5, 5), (0, 0));
         assert_eq!(
@@ -170,8 +168,7 @@ mod tests {
         );
         assert_eq!(show(5000, 20, 20), (0, 0));
         // A query that does not read the stream is not older for it.
-        let age = fresh.age(Timestamp(6000), &labels(5000, 1), &[]);
-        assert_eq!(age.as_millis(), 1000);
+        assert_eq!(fresh.until(&labels(5000, 1), &[]), Timestamp(5000));
     }
 
     #[test]
@@ -182,11 +179,7 @@ mod tests {
             let now = Timestamp(i64::try_from(n * 100).unwrap());
             fresh.shown(now, &labels, |_| Some(5 + n));
         }
-        let age = fresh.age(
-            Timestamp(100_000),
-            &labels(99_900, 5),
-            &["clicks".to_owned()],
-        );
-        assert_eq!(age.as_secs(), 100);
+        let until = fresh.until(&labels(99_900, 5), &["clicks".to_owned()]);
+        assert_eq!(until, Timestamp(0));
     }
 }

@@ -3,9 +3,9 @@
 //!
 //! A request passes, in this order: `server` (connections, their bounds), `edge` (host and origin,
 //! body, time limit, panics, compression, counting), `routes` (paths and methods), and one handler
-//! of `pull`, `several`, `push`, `post`, `catalog` or `metrics`. Whatever goes wrong on the way is a
-//! `Problem`. A read finds its epoch in `moment`, tells in `tag` whether the client has the answer
-//! already, and is written by `render` in the format that `accept` read from the request.
+//! of `pull`, `several`, `push`, `post`, `catalog` or `metrics`. Whatever goes wrong on the way is
+//! a `Problem`. A read finds its epoch in `moment`, tells in `tag` whether the client has the
+//! answer already, and is written by `render` in the format that `accept` read from the request.
 
 mod accept;
 mod answer;

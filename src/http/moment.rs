@@ -6,7 +6,7 @@ use super::params::ReadParams;
 use super::problem::{Kind, Problem};
 use super::state::State;
 use super::token::{Cursor, Token};
-use crate::time::Epoch;
+use crate::time::{Epoch, Timestamp, millis_of};
 use crate::view::Labels;
 
 /// What is read, as far as its epoch depends on it.
@@ -97,9 +97,11 @@ async fn wait(
         let token = params.after.as_ref();
         token.is_none_or(|token| position(labels, &token.stream) >= token.position)
     };
+    // Counted from when the reader asked, so that 0 asks for all that was acknowledged before.
+    let most = params.max_staleness.map(millis_of);
+    let oldest = most.map(|most| Timestamp(state.now().0.saturating_sub(most)));
     let is_fresh = |labels: &Labels| {
-        let most = params.max_staleness;
-        most.is_none_or(|most| state.age(labels, &subject.streams) <= most)
+        oldest.is_none_or(|oldest| state.until(labels, &subject.streams) >= oldest)
     };
     let what = || waited(subject, params);
     let newest = state.upper()?;

@@ -64,9 +64,15 @@ impl State {
         (self.service.clock)()
     }
 
-    /// How long ago the newest answer over these streams included all of their input.
+    /// Up to when an answer over these streams includes all of their input.
+    pub(super) fn until(&self, labels: &Labels, streams: &[&String]) -> Timestamp {
+        self.fresh.until(labels, streams.iter().copied())
+    }
+
+    /// How long ago that was.
     pub(super) fn age(&self, labels: &Labels, streams: &[&String]) -> Duration {
-        self.fresh.age(self.now(), labels, streams.iter().copied())
+        let age = self.now().0.saturating_sub(self.until(labels, streams).0);
+        Duration::from_millis(u64::try_from(age).unwrap_or(0))
     }
 
     /// Whether an answer of this age lags behind its input: because no input can be taken, or

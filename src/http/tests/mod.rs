@@ -153,8 +153,14 @@ impl World {
     /// A world whose edge serves nothing yet, and the service to give to `serve`.
     fn service(options: HttpOptions) -> (World, Service) {
         // Epochs are small numbers here, and all of them long ago.
+        let default = HttpOptions::default().stale_after;
+        let long = if options.stale_after == default {
+            hours(1)
+        } else {
+            options.stale_after
+        };
         let options = HttpOptions {
-            stale_after: hours(1),
+            stale_after: long,
             ..options
         };
         let spec = |name: &str, has_final: bool, key: Value| QuerySpec {
