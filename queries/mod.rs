@@ -1,5 +1,6 @@
 //! The queries this service runs; each is served at `/v1/queries/<module name>`.
 
+mod bank;
 mod events;
 
 mod busy_pages;
@@ -12,7 +13,7 @@ mod unique_visitors;
 
 /// Every query, in the order the index page lists them.
 pub fn all() -> Vec<waterclock::Query> {
-    waterclock::queries![
+    let mut all = waterclock::queries![
         page_views,
         unique_visitors,
         top_pages,
@@ -20,5 +21,7 @@ pub fn all() -> Vec<waterclock::Query> {
         clicks_per_user,
         clicks_per_user_tumbling,
         clicks_per_country,
-    ]
+    ];
+    all.extend(bank::all());
+    all
 }

@@ -1,5 +1,7 @@
 //! The service as its users meet it: the built binary, its HTTP and its commands.
 
+#[path = "service/access.rs"]
+mod access;
 #[path = "service/answers.rs"]
 mod answers;
 #[path = "service/commands.rs"]

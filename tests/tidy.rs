@@ -34,7 +34,7 @@ const LAYERS: [(u8, &[&str]); 5] = [
 const EDGE_USES: [(&str, &[&str]); 1] = [("worker", &["source", "sink", "state"])];
 
 /// The only places that may name a crate, as path prefixes; tests and examples may name any.
-const OWNERS: [(&str, &[&str]); 17] = [
+const OWNERS: [(&str, &[&str]); 21] = [
     (
         "timely",
         &[
@@ -53,6 +53,9 @@ const OWNERS: [(&str, &[&str]); 17] = [
     ("hyper", &["src/http/"]),
     ("hyper_util", &["src/http/"]),
     ("http_body_util", &["src/http/"]),
+    ("tokio_rustls", &["src/http/"]),
+    ("flate2", &["src/http/"]),
+    ("zstd", &["src/http/"]),
     ("futures_util", &["src/http/"]),
     ("tokio_tungstenite", &["src/http/"]),
     ("rustix", &["src/commands/"]),
@@ -71,7 +74,8 @@ const OWNERS: [(&str, &[&str]); 17] = [
     ("rdkafka", &["src/source/kafka", "src/sink/kafka"]),
     ("clap", &["src/cli/", "src/main.rs"]),
     ("ureq", &["src/cli/", "src/source/registry"]),
-    ("rustls", &["src/source/registry"]),
+    ("rustls", &["src/http/", "src/cli/", "src/source/registry"]),
+    ("rustls_native_certs", &["src/cli/", "src/source/registry"]),
     ("apache_avro", &["src/dataflow/schemas/"]),
     ("protox", &["src/dataflow/schemas/"]),
     ("prost_reflect", &["src/dataflow/schemas/"]),

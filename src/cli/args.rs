@@ -210,6 +210,9 @@ pub struct ServiceUrl {
     /// File that holds the service's token [default: the variable `WATERCLOCK_HTTP__TOKEN`].
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// File with the certificates to trust at https:// [default: those of the machine].
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
 }
 
 impl ServiceUrl {

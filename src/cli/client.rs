@@ -1,14 +1,24 @@
 //! The terminal's side of HTTP: asks a running service, blocking, and reads its JSON answers.
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use ureq::http::Response;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, RequestBuilder};
 
+use super::answers::{
+    CheckpointList, Diff, Posted, Pull, QueryList, SinkList, Snapshot, StreamList,
+};
 use super::args::ServiceUrl;
+use super::error::{ClientError, foreign};
+use crate::view::CheckpointInfo;
 
 /// Longest wait for an answer: a read may itself wait 30 s for what it includes.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -17,45 +27,23 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest answer read, in bytes: a page of 10,000 rows is far smaller.
 const MAX_ANSWER_BYTES: u64 = 256 << 20;
 
-/// Why a service gave no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// The URL names no place to ask.
-    #[error("'{0}' is no URL of a service: write http://HOST:PORT")]
-    BadUrl(String),
-    /// The file with the token cannot be read.
-    #[error("cannot read the token file '{path}': {cause}")]
-    Token {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        cause: std::io::Error,
-    },
-    /// Nothing answers there.
-    #[error("no answer from {url}: {cause}; is the service running there? (--url names another)")]
-    Unreachable {
-        /// Where the service was sought.
-        url: String,
-        /// What went wrong on the way.
-        cause: String,
-    },
-    /// The service said no: its own sentence.
-    #[error("{0}")]
-    Refused(String),
-    /// The service said not now, and that it may change its mind: its own sentence.
-    #[error("{0}")]
-    Later(String),
-    /// What answered does not speak as Waterclock does.
-    #[error("{url} does not answer as a waterclock service does: {what}")]
-    Foreign {
-        /// What was asked.
-        url: String,
-        /// What was wrong with the answer.
-        what: String,
-    },
-    /// The terminal is gone.
-    #[error("cannot write to the terminal: {0}")]
-    Terminal(#[from] std::io::Error),
+/// What to read of a query.
+#[derive(Clone, Debug, Default)]
+pub struct PullRequest {
+    /// Its name.
+    pub query: String,
+    /// Only the rows of this key.
+    pub key: Option<String>,
+    /// Only rows whose key begins with this.
+    pub prefix: Option<String>,
+    /// The most rows.
+    pub limit: Option<u64>,
+    /// The `next` of an answer.
+    pub cursor: Option<String>,
+    /// The epoch to answer.
+    pub at: Option<u64>,
+    /// The token of a post to include.
+    pub after: Option<String>,
 }
 
 /// A running service.
@@ -76,17 +64,20 @@ impl Client {
             cause,
         })?;
         let base = url.trim_end_matches('/');
-        let host = base.strip_prefix("http://").unwrap_or_default();
+        let secure = base.strip_prefix("https://");
+        let host = secure.or(base.strip_prefix("http://")).unwrap_or_default();
         if host.is_empty() || !host.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(ClientError::BadUrl(url.to_owned()));
         }
-        let agent = Agent::config_builder()
+        let mut agent = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(TIMEOUT))
             // The service is meant, not whatever proxy the environment names.
-            .proxy(None)
-            .build()
-            .into();
+            .proxy(None);
+        if secure.is_some() {
+            agent = agent.tls_config(tls(service.ca_file.as_deref())?);
+        }
+        let agent = agent.build().into();
         Ok(Client {
             base: base.to_owned(),
             agent,
@@ -94,22 +85,110 @@ impl Client {
         })
     }
 
+    /// Rows of a query.
+    pub fn pull(&self, read: &PullRequest) -> Result<Pull, ClientError> {
+        let mut path = format!("/v1/queries/{}", percent_encoded(&read.query));
+        if let Some(key) = &read.key {
+            path = format!("{path}/key/{}", percent_encoded(key));
+        }
+        let number = |n: &u64| n.to_string();
+        let (limit, at) = (
+            read.limit.as_ref().map(number),
+            read.at.as_ref().map(number),
+        );
+        let given = [
+            ("limit", &limit),
+            ("at", &at),
+            ("prefix", &read.prefix),
+            ("cursor", &read.cursor),
+            ("after", &read.after),
+        ];
+        let given = given
+            .iter()
+            .filter_map(|(name, value)| Some((*name, value.as_deref()?)));
+        self.get(&path, &given.collect::<Vec<_>>())
+    }
+
+    /// Several queries at one epoch, the newest.
+    pub fn snapshot(&self, queries: &[&str]) -> Result<Snapshot, ClientError> {
+        let parameters = [("queries", &*queries.join(",")), ("limit", "10000")];
+        self.get("/v1/snapshot", &parameters)
+    }
+
+    /// What changed in a query's answer between two epochs.
+    pub fn diff(&self, query: &str, from: u64, to: u64) -> Result<Diff, ClientError> {
+        let path = format!("/v1/queries/{}/diff", percent_encoded(query));
+        self.get(
+            &path,
+            &[("from", &from.to_string()), ("to", &to.to_string())],
+        )
+    }
+
+    /// Every query.
+    pub fn queries(&self) -> Result<QueryList, ClientError> {
+        self.get("/v1/queries", &[])
+    }
+
+    /// Every stream.
+    pub fn streams(&self) -> Result<StreamList, ClientError> {
+        self.get("/v1/streams", &[])
+    }
+
+    /// Every sink.
+    pub fn sinks(&self) -> Result<SinkList, ClientError> {
+        self.get("/v1/sinks", &[])
+    }
+
+    /// The retained checkpoints.
+    pub fn checkpoints(&self) -> Result<CheckpointList, ClientError> {
+        self.get("/v1/checkpoints", &[])
+    }
+
+    /// Takes a checkpoint now.
+    pub fn take_checkpoint(&self) -> Result<CheckpointInfo, ClientError> {
+        self.send("/v1/checkpoints", "application/json", None, "{}")
+    }
+
+    /// Posts records, one a line. A post that is repeated under its key counts once.
+    pub fn post(
+        &self,
+        stream: &str,
+        records: &str,
+        key: Option<&str>,
+    ) -> Result<Posted, ClientError> {
+        let path = format!("/v1/streams/{}", percent_encoded(stream));
+        self.send(&path, "application/x-ndjson", key, records)
+    }
+
     /// Asks for a path; `parameters` become its query string.
-    pub fn get(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Value, ClientError> {
+    fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        parameters: &[(&str, &str)],
+    ) -> Result<T, ClientError> {
         let url = self.url(path, parameters);
         let request = self.agent.get(&url).header("Accept", "application/json");
         self.read(&url, self.authorized(request).call())
     }
 
-    /// Posts nothing to a path: the path says it all.
-    pub fn post(&self, path: &str) -> Result<Value, ClientError> {
+    fn send<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        content_type: &str,
+        key: Option<&str>,
+        body: &str,
+    ) -> Result<T, ClientError> {
         let url = self.url(path, &[]);
         let request = self
             .agent
             .post(&url)
-            .header("Content-Type", "application/json");
-        let request = request.header("Accept", "application/json");
-        self.read(&url, self.authorized(request).send("{}"))
+            .header("Content-Type", content_type)
+            .header("Accept", "application/json");
+        let request = match key {
+            Some(key) => request.header("Idempotency-Key", key),
+            None => request,
+        };
+        self.read(&url, self.authorized(request).send(body))
     }
 
     /// Asks for a path whose answer goes on for as long as it is read, after the event with this
@@ -166,17 +245,17 @@ impl Client {
         url
     }
 
-    fn read(
+    fn read<T: DeserializeOwned>(
         &self,
         url: &str,
         answer: Result<Response<ureq::Body>, ureq::Error>,
-    ) -> Result<Value, ClientError> {
+    ) -> Result<T, ClientError> {
         let mut answer = answer.map_err(|cause| self.unreachable(cause.to_string()))?;
         if !answer.status().is_success() {
             return Err(self.refusal(url, &mut answer));
         }
         let body = self.body(&mut answer)?;
-        serde_json::from_slice(&body).map_err(|_| foreign(url, "its body is no JSON"))
+        serde_json::from_slice(&body).map_err(|error| foreign(url, &error.to_string()))
     }
 
     fn body(&self, answer: &mut Response<ureq::Body>) -> Result<Vec<u8>, ClientError> {
@@ -207,12 +286,25 @@ impl Client {
     }
 }
 
-/// Says that an answer has not the form it must have.
-pub fn foreign(url: &str, what: &str) -> ClientError {
-    ClientError::Foreign {
-        url: url.to_owned(),
-        what: what.to_owned(),
-    }
+/// TLS that trusts whom the file names, or whom the machine does.
+fn tls(ca_file: Option<&Path>) -> Result<TlsConfig, ClientError> {
+    let unusable = |path: &Path, cause: String| ClientError::Certificates {
+        path: path.to_owned(),
+        cause,
+    };
+    let roots = match ca_file {
+        Some(path) => CertificateDer::pem_file_iter(path)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|error| unusable(path, error.to_string()))?,
+        None => rustls_native_certs::load_native_certs().certs,
+    };
+    let roots = roots
+        .iter()
+        .map(|root| Certificate::from_der(root).to_owned());
+    Ok(TlsConfig::builder()
+        .root_certs(RootCerts::from(roots))
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .build())
 }
 
 /// Text as one segment of a path, or one value of a query string.
@@ -293,6 +385,7 @@ pub mod tests {
         ServiceUrl {
             url: url.to_owned(),
             token_file: None,
+            ca_file: None,
         }
     }
 
@@ -311,7 +404,7 @@ pub mod tests {
         let (url, server) = serve(vec![("200 OK", "{\"a\":1}".to_owned())]);
         let client = Client::new(&at(&format!("{url}/"))).unwrap();
         let path = format!("/v1/queries/{}", percent_encoded("a/b"));
-        let answer = client
+        let answer: Value = client
             .get(&path, &[("prefix", "[\"u 1\"]"), ("limit", "5")])
             .unwrap();
         assert_eq!(answer["a"], 1);
@@ -323,10 +416,7 @@ pub mod tests {
     fn a_refusal_is_the_services_own_sentence() {
         let problem = "{\"status\":404,\"title\":\"not found\",\"detail\":\"no query 'x'\"}";
         let (url, server) = serve(vec![("404 Not Found", problem.to_owned())]);
-        let error = Client::new(&at(&url))
-            .unwrap()
-            .get("/v1/queries/x", &[])
-            .unwrap_err();
+        let error = Client::new(&at(&url)).unwrap().diff("x", 1, 2).unwrap_err();
         assert_eq!(error.to_string(), "no query 'x'");
         server.join().unwrap();
     }
@@ -337,7 +427,7 @@ pub mod tests {
             let (url, server) = serve(vec![(status, body.to_owned())]);
             let error = Client::new(&at(&url))
                 .unwrap()
-                .post("/v1/checkpoints")
+                .take_checkpoint()
                 .unwrap_err();
             assert!(matches!(error, ClientError::Foreign { .. }), "{error}");
             assert_eq!(server.join().unwrap(), ["POST /v1/checkpoints HTTP/1.1"]);
@@ -351,12 +441,16 @@ pub mod tests {
             .local_addr()
             .unwrap();
         let url = format!("http://{closed}");
-        let error = Client::new(&at(&url))
-            .unwrap()
-            .get("/v1/queries", &[])
-            .unwrap_err();
+        let error = Client::new(&at(&url)).unwrap().queries().unwrap_err();
         assert!(error.to_string().contains(&url), "{error}");
-        for bad in ["", "localhost:8080", "https://h", "http://", "http://a b"] {
+        for bad in [
+            "",
+            "localhost:8080",
+            "https://",
+            "http://",
+            "http://a b",
+            "ftp://h",
+        ] {
             assert!(
                 matches!(Client::new(&at(bad)), Err(ClientError::BadUrl(_))),
                 "{bad}"

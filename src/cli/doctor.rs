@@ -3,55 +3,47 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use serde_json::Value;
-
+use super::answers::{Hindrance, PartitionInfo, QueryInfo, StreamInfo};
 use super::args::ServiceUrl;
-use super::client::{Client, ClientError};
-use super::print::{instant, plain, span};
-use super::show::list;
+use super::client::Client;
+use super::error::ClientError;
+use super::print::{date, harmless, span};
 
 /// Says, query by query, how far it is complete and what it waits for. Fails if something is wrong,
 /// as opposed to merely waiting.
 pub fn show_doctor(service: &ServiceUrl, out: &mut dyn Write) -> Result<ExitCode, ClientError> {
     let client = Client::new(service)?;
-    let answer = client.get("/v1/queries", &[])?;
-    let (now, is_ready) = (answer["now"].as_i64().unwrap_or(0), answer["ready"] == true);
-    let is_stale = answer["stale"] == true;
-    let queries = list(answer, "queries")?;
-    let streams = list(client.get("/v1/streams", &[])?, "streams")?;
-    let sinks = list(client.get("/v1/sinks", &[])?, "sinks")?;
+    let answer = client.queries()?;
+    let now = answer.now;
+    let streams = client.streams()?.streams;
     let mut wrong = Vec::new();
-    if !is_ready {
+    if !answer.ready {
         wrong.push("not ready: what was shown before is being computed again".to_owned());
-    } else if is_stale {
-        wrong.push("answers are stale: no input can be taken; the log says why".to_owned());
+    } else if answer.stale {
+        let why = "no input can be taken, or more comes than can be worked on; the log says why";
+        wrong.push(format!("answers are stale: {why}"));
     }
-    let failed = queries.iter().filter(|query| query["failed"].is_string());
-    wrong.extend(failed.map(|query| {
-        format!(
-            "query '{}' failed: {}",
-            plain(&query["name"]),
-            plain(&query["failed"])
-        )
-    }));
+    for query in &answer.queries {
+        if let Some(why) = &query.failed {
+            let (name, why) = (harmless(&query.name), harmless(why));
+            wrong.push(format!("query '{name}' failed: {why}"));
+        }
+    }
     wrong.extend(streams.iter().flat_map(|stream| troubles(stream, now)));
-    let hindered = sinks.iter().filter(|sink| sink["reason"].is_string());
-    wrong.extend(hindered.map(|sink| {
-        let [name, state, reason] = ["name", "state", "reason"].map(|key| plain(&sink[key]));
-        format!("sink '{name}' is {state}: {reason}")
-    }));
-    for query in &queries {
-        let complete = &query["watermark"];
-        let name = plain(&query["name"]);
-        match complete.as_i64() {
+    for sink in client.sinks()?.sinks {
+        if let Some(why) = &sink.reason {
+            let [name, state, why] = [&sink.name, &sink.state, why].map(|text| harmless(text));
+            wrong.push(format!("sink '{name}' is {state}: {why}"));
+        }
+    }
+    for query in &answer.queries {
+        let name = harmless(&query.name);
+        match query.watermark {
             None => writeln!(out, "{name}: complete for nothing yet")?,
             Some(at) => {
                 let age = span(now.saturating_sub(at).max(0));
-                writeln!(
-                    out,
-                    "{name}: complete through {} ({age} ago)",
-                    instant(complete)
-                )?;
+                let complete = date(Some(at));
+                writeln!(out, "{name}: complete through {complete} ({age} ago)")?;
             }
         }
         writeln!(out, "  {}", held_back(query, &streams))?;
@@ -67,73 +59,68 @@ pub fn show_doctor(service: &ServiceUrl, out: &mut dyn Write) -> Result<ExitCode
     Ok(ExitCode::FAILURE)
 }
 
-fn partitions(stream: &Value) -> &[Value] {
-    stream["partitions"].as_array().map_or(&[], Vec::as_slice)
-}
-
 /// What keeps a stream and its partitions from being read.
-fn troubles(stream: &Value, now: i64) -> Vec<String> {
-    let name = plain(&stream["name"]);
-    let trouble = |of: &Value| {
-        let reason = of["problem"]["reason"].as_str()?;
-        let since = of["problem"]["since"].as_i64().unwrap_or(now);
+fn troubles(stream: &StreamInfo, now: i64) -> Vec<String> {
+    let name = harmless(&stream.name);
+    let trouble = |of: &Hindrance| {
+        let since = of.since.unwrap_or(now);
         let long = span(now.saturating_sub(since).max(0));
-        Some(format!("stream '{name}', for {long}: {reason}"))
+        format!("stream '{name}', for {long}: {}", harmless(&of.reason))
     };
-    let all = std::iter::once(stream).chain(partitions(stream));
-    all.filter_map(trouble).collect()
+    let of_partitions = stream.partitions.iter().map(|partition| &partition.problem);
+    let all = std::iter::once(&stream.problem).chain(of_partitions);
+    all.flatten().map(trouble).collect()
 }
 
 /// Which partition of which stream a query's watermark waits for.
-fn held_back(query: &Value, streams: &[Value]) -> String {
-    let reads = query["streams"].as_array().map_or(&[][..], Vec::as_slice);
+fn held_back(query: &QueryInfo, streams: &[StreamInfo]) -> String {
     let mine = streams
         .iter()
-        .filter(|stream| reads.contains(&stream["name"]));
+        .filter(|stream| query.streams.contains(&stream.name));
     // One without a watermark comes before all others.
-    let Some(stream) = mine.min_by_key(|stream| stream["watermark"].as_i64()) else {
+    let Some(stream) = mine.min_by_key(|stream| stream.watermark) else {
         return "it reads no stream".to_owned();
     };
-    let name = plain(&stream["name"]);
-    let active = partitions(stream)
-        .iter()
-        .filter(|partition| partition["idle"] != true);
-    let slowest = active.min_by_key(|partition| partition["watermark"].as_i64());
-    let Some(partition) = slowest else {
-        return if partitions(stream).is_empty() {
+    let name = harmless(&stream.name);
+    let active = stream.partitions.iter().filter(|partition| !partition.idle);
+    let Some(partition) = active.min_by_key(|partition| partition.watermark) else {
+        return if stream.partitions.is_empty() {
             format!("waits for stream '{name}', of which no partition is known")
         } else {
             format!("waits for stream '{name}', of which every partition is idle")
         };
     };
-    let id = plain(&partition["partition"]);
-    let at = plain(&partition["position"]);
-    let lag = match partition["lag"].as_u64() {
-        None | Some(0) => "nothing more to read".to_owned(),
-        Some(lag) => format!("{lag} to read"),
+    let lag = match partition.lag {
+        0 => "nothing more to read".to_owned(),
+        lag => format!("{lag} to read"),
     };
-    let watermark = match partition["watermark"].as_i64() {
+    let watermark = match partition.watermark {
         None => "no event yet".to_owned(),
-        Some(_) => format!("watermark {}", instant(&partition["watermark"])),
+        at => format!("watermark {}", date(at)),
     };
-    let silent = match partition["silent_ms"].as_i64() {
-        None | Some(0) => String::new(),
-        Some(ms) => format!(", silent for {}", span(ms)),
+    let silent = match partition.silent_ms {
+        0 => String::new(),
+        ms => format!(", silent for {}", span(ms)),
     };
-    let ahead = if partition["ahead"] == true {
+    let ahead = if partition.ahead {
         ", waits for slower partitions"
     } else {
         ""
     };
+    let PartitionInfo {
+        partition: id,
+        position,
+        ..
+    } = partition;
     format!(
-        "waits for stream '{name}' partition {id}: {watermark}, at position {at}, {lag}{silent}\
-         {ahead}"
+        "waits for stream '{name}' partition {id}: {watermark}, at position {position}, \
+         {lag}{silent}{ahead}"
     )
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::super::client::tests::{at, serve};
     use super::*;

@@ -87,9 +87,18 @@ pub fn cells(value: &Value) -> Vec<String> {
 
 /// Milliseconds of event time as a date; whole seconds without a fraction.
 pub fn instant(ms: &Value) -> String {
-    match ms.as_i64().map(Timestamp) {
+    match ms.as_i64() {
+        Some(ms) => date(Some(ms)),
+        None => plain_scalar(ms),
+    }
+}
+
+/// The same where it is known to be a number.
+pub fn date(ms: Option<i64>) -> String {
+    match ms.map(Timestamp) {
         Some(time) if time.is_valid() => time.to_string().replace(".000Z", "Z"),
-        _ => plain_scalar(ms),
+        Some(Timestamp(ms)) => ms.to_string(),
+        None => ABSENT.to_owned(),
     }
 }
 

@@ -4,21 +4,30 @@ use std::io::Write;
 
 use serde_json::Value;
 
+use super::answers::{Pull, PulledRow, SinkInfo, StreamInfo};
 use super::args::{QueryArgs, ServiceUrl};
-use super::client::{Client, ClientError, foreign, percent_encoded};
-use super::print::{ABSENT, Grid, cells, harmless, instant, plain, span};
+use super::client::{Client, PullRequest};
+use super::error::ClientError;
+use super::print::{ABSENT, Grid, cells, date, harmless, plain, span};
+use crate::view::CheckpointInfo;
 
 /// Most rows the service gives at a time.
 const PAGE_ROWS: usize = 10_000;
 
 /// Shows a query's rows and what they are complete for.
 pub fn show_query(args: &QueryArgs, out: &mut dyn Write) -> Result<(), ClientError> {
-    let (rows, last) = pull(args)?;
-    write_rows(&rows, out)?;
-    let epoch = plain(&last["as_of"]);
-    let complete = instant(&last["complete_through"]);
-    let stale = if last["stale"] == true { ", stale" } else { "" };
-    let count = match rows.len() {
+    let answer = pull(args)?;
+    write_rows(&answer.rows, out)?;
+    let (epoch, complete) = (answer.as_of, date(answer.complete_through));
+    let stale = match answer
+        .age_ms
+        .map(|ms| i64::try_from(ms).unwrap_or(i64::MAX))
+    {
+        Some(age) => format!(", stale by {}", span(age)),
+        None if answer.stale => ", stale".to_owned(),
+        None => String::new(),
+    };
+    let count = match answer.rows.len() {
         1 => "1 row".to_owned(),
         count => format!("{count} rows"),
     };
@@ -26,7 +35,7 @@ pub fn show_query(args: &QueryArgs, out: &mut dyn Write) -> Result<(), ClientErr
         out,
         "\n{count} as of epoch {epoch}, complete through {complete}{stale}"
     )?;
-    if !last["next"].is_null() {
+    if answer.next.is_some() {
         writeln!(
             out,
             "there are more: raise --limit, or narrow with --prefix"
@@ -35,69 +44,53 @@ pub fn show_query(args: &QueryArgs, out: &mut dyn Write) -> Result<(), ClientErr
     Ok(())
 }
 
-/// Asks page by page until the limit; returns the rows and the last page's labels.
-fn pull(args: &QueryArgs) -> Result<(Vec<Value>, Value), ClientError> {
+/// Asks page by page until the limit; returns all rows with the last page's labels.
+fn pull(args: &QueryArgs) -> Result<Pull, ClientError> {
     let client = Client::new(&args.service)?;
-    let mut path = format!("/v1/queries/{}", percent_encoded(&args.name));
-    if let Some(key) = &args.key {
-        path = format!("{path}/key/{}", percent_encoded(key));
-    }
     let most = args.limit as usize;
-    let mut at = args.at.map(|epoch| epoch.to_string());
-    let mut cursor: Option<String> = None;
-    let mut rows: Vec<Value> = Vec::new();
+    let mut read = PullRequest {
+        query: args.name.clone(),
+        key: args.key.clone(),
+        prefix: args.prefix.clone(),
+        at: args.at,
+        ..PullRequest::default()
+    };
+    let mut rows: Vec<PulledRow> = Vec::new();
     loop {
-        let limit = (most - rows.len()).min(PAGE_ROWS).to_string();
-        let limit = args.key.is_none().then_some(limit);
-        let given = [
-            ("limit", &limit),
-            ("at", &at),
-            ("prefix", &args.prefix),
-            ("cursor", &cursor),
-        ];
-        let given: Vec<(&str, &str)> = given
-            .iter()
-            .filter_map(|(name, value)| value.as_deref().map(|value| (*name, value)))
-            .collect();
-        let mut answer = client.get(&path, &given)?;
-        let Some(Value::Array(page)) = answer.get_mut("rows").map(Value::take) else {
-            return Err(foreign(&path, "it has no rows"));
-        };
-        let is_empty = page.is_empty();
-        rows.extend(page);
-        cursor = answer
-            .get("next")
-            .and_then(Value::as_str)
-            .map(str::to_owned);
-        if cursor.is_none() || is_empty || rows.len() >= most {
-            return Ok((rows, answer));
+        let limit = (most - rows.len()).min(PAGE_ROWS) as u64;
+        read.limit = args.key.is_none().then_some(limit);
+        let mut answer = client.pull(&read)?;
+        let is_empty = answer.rows.is_empty();
+        rows.append(&mut answer.rows);
+        if answer.next.is_none() || is_empty || rows.len() >= most {
+            return Ok(Pull { rows, ..answer });
         }
         // A cursor is pinned to its epoch already.
-        at = None;
+        (read.cursor, read.at) = (answer.next, None);
     }
 }
 
 /// One column per part of the key and per field of the value.
-fn write_rows(rows: &[Value], out: &mut dyn Write) -> Result<(), ClientError> {
+fn write_rows(rows: &[PulledRow], out: &mut dyn Write) -> Result<(), ClientError> {
     let Some(first) = rows.first() else {
         return Ok(());
     };
-    let parts = cells(&first["key"]).len();
-    let fields: Vec<String> = match &first["value"] {
+    let parts = cells(&first.key).len();
+    let fields: Vec<String> = match &first.value {
         Value::Object(fields) => fields.keys().cloned().collect(),
         _ => Vec::new(),
     };
-    let with_final = rows.iter().any(|row| !row["final"].is_null());
+    let with_final = rows.iter().any(|row| row.is_final.is_some());
     let mut headings: Vec<String> = vec!["KEY".to_owned()];
     headings.resize(parts, String::new());
     let side = |value: &Value| if value.is_number() { ">" } else { "" };
     if fields.is_empty() {
-        headings.push(format!("{}VALUE", side(&first["value"])));
+        headings.push(format!("{}VALUE", side(&first.value)));
     }
     for field in &fields {
         headings.push(format!(
             "{}{}",
-            side(&first["value"][field]),
+            side(&first.value[field]),
             harmless(field).to_uppercase()
         ));
     }
@@ -106,15 +99,15 @@ fn write_rows(rows: &[Value], out: &mut dyn Write) -> Result<(), ClientError> {
     }
     let mut grid = Grid::new(&headings.iter().map(String::as_str).collect::<Vec<_>>());
     for row in rows {
-        let mut line = cells(&row["key"]);
+        let mut line = cells(&row.key);
         line.resize(parts, String::new());
         if fields.is_empty() {
-            line.push(plain(&row["value"]));
+            line.push(plain(&row.value));
         }
-        line.extend(fields.iter().map(|field| plain(&row["value"][field])));
+        line.extend(fields.iter().map(|field| plain(&row.value[field])));
         if with_final {
             line.push(
-                if row["final"] == true {
+                if row.is_final == Some(true) {
                     "yes"
                 } else {
                     "not yet"
@@ -133,10 +126,7 @@ fn write_rows(rows: &[Value], out: &mut dyn Write) -> Result<(), ClientError> {
 /// Freshness is the age of the newest epoch by the service's own clock.
 pub fn show_status(service: &ServiceUrl, out: &mut dyn Write) -> Result<(), ClientError> {
     let client = Client::new(service)?;
-    let answer = client.get("/v1/queries", &[])?;
-    let now = answer["now"].as_i64();
-    let queries = list(answer, "queries")?;
-    let streams = list(client.get("/v1/streams", &[])?, "streams")?;
+    let answer = client.queries()?;
     let mut grid = Grid::new(&[
         "QUERY",
         ">ROWS",
@@ -145,34 +135,30 @@ pub fn show_status(service: &ServiceUrl, out: &mut dyn Write) -> Result<(), Clie
         ">LATE",
         ">REJECTED",
     ]);
-    for query in &queries {
-        let age = now
-            .zip(query["upper"].as_i64())
-            .map(|(now, epoch)| (now - epoch).max(0));
+    for query in &answer.queries {
+        let upper = query.upper.and_then(|epoch| i64::try_from(epoch).ok());
+        let age = upper.map(|epoch| (answer.now - epoch).max(0));
         grid.row(vec![
-            plain(&query["name"]),
-            plain(&query["rows"]),
-            instant(&query["watermark"]),
+            harmless(&query.name),
+            query.rows.to_string(),
+            date(query.watermark),
             age.map_or(ABSENT.to_owned(), span),
-            plain(&query["late"]),
-            plain(&query["rejected"]),
+            query.late.to_string(),
+            query.rejected.to_string(),
         ]);
     }
     grid.write(out)?;
-    for query in queries.iter().filter(|query| query["failed"].is_string()) {
-        writeln!(
-            out,
-            "{} failed: {}",
-            plain(&query["name"]),
-            plain(&query["failed"])
-        )?;
+    for query in &answer.queries {
+        if let Some(why) = &query.failed {
+            writeln!(out, "{} failed: {}", harmless(&query.name), harmless(why))?;
+        }
     }
     writeln!(out)?;
-    write_streams(&streams, out)?;
-    write_sinks(&list(client.get("/v1/sinks", &[])?, "sinks")?, out)
+    write_streams(&client.streams()?.streams, out)?;
+    write_sinks(&client.sinks()?.sinks, out)
 }
 
-fn write_streams(streams: &[Value], out: &mut dyn Write) -> Result<(), ClientError> {
+fn write_streams(streams: &[StreamInfo], out: &mut dyn Write) -> Result<(), ClientError> {
     let headings = [
         "STREAM",
         "SOURCE",
@@ -184,41 +170,36 @@ fn write_streams(streams: &[Value], out: &mut dyn Write) -> Result<(), ClientErr
     ];
     let mut grid = Grid::new(&headings);
     for stream in streams {
-        for partition in partitions(stream) {
-            grid.row(vec![
-                plain(&stream["name"]),
-                plain(&stream["source"]),
-                plain(&partition["partition"]),
-                plain(&partition["position"]),
-                plain(&partition["lag"]),
-                instant(&partition["watermark"]),
-                if partition["idle"] == true {
-                    "idle"
-                } else {
-                    ""
-                }
-                .to_owned(),
-            ]);
+        let source = stream.source.as_deref().map_or(ABSENT.to_owned(), harmless);
+        let begin = [harmless(&stream.name), source];
+        if stream.partitions.is_empty() {
+            grid.row([&begin[..], &[(); 4].map(|()| ABSENT.to_owned())].concat());
+        }
+        for partition in &stream.partitions {
+            let rest = [
+                partition.partition.to_string(),
+                partition.position.to_string(),
+                partition.lag.to_string(),
+                date(partition.watermark),
+                if partition.idle { "idle" } else { "" }.to_owned(),
+            ];
+            grid.row([&begin[..], &rest].concat());
         }
     }
     grid.write(out)?;
     for stream in streams {
-        let all =
-            std::iter::once(stream).chain(stream["partitions"].as_array().into_iter().flatten());
-        for problem in all.filter_map(|of| of["problem"]["reason"].as_str()) {
-            writeln!(
-                out,
-                "{} cannot be read: {}",
-                plain(&stream["name"]),
-                harmless(problem)
-            )?;
+        let of_partitions = stream.partitions.iter().map(|partition| &partition.problem);
+        let all = std::iter::once(&stream.problem).chain(of_partitions);
+        for problem in all.flatten() {
+            let (name, reason) = (harmless(&stream.name), harmless(&problem.reason));
+            writeln!(out, "{name} cannot be read: {reason}")?;
         }
     }
     Ok(())
 }
 
 /// Shows how each sink fares; nothing where there are none.
-fn write_sinks(sinks: &[Value], out: &mut dyn Write) -> Result<(), ClientError> {
+fn write_sinks(sinks: &[SinkInfo], out: &mut dyn Write) -> Result<(), ClientError> {
     if sinks.is_empty() {
         return Ok(());
     }
@@ -234,44 +215,38 @@ fn write_sinks(sinks: &[Value], out: &mut dyn Write) -> Result<(), ClientError> 
     ];
     let mut grid = Grid::new(&headings);
     for sink in sinks {
+        let [name, query, topic, state] =
+            [&sink.name, &sink.query, &sink.topic, &sink.state].map(|text| harmless(text));
         grid.row(vec![
-            plain(&sink["name"]),
-            plain(&sink["query"]),
-            plain(&sink["topic"]),
-            plain(&sink["state"]),
-            plain(&sink["waiting_messages"]),
-            sink["lag_ms"].as_i64().map_or(ABSENT.to_owned(), span),
-            plain(&sink["committed_messages"]),
+            name,
+            query,
+            topic,
+            state,
+            sink.waiting_messages.to_string(),
+            sink.lag_ms.map_or(ABSENT.to_owned(), span),
+            sink.committed_messages.to_string(),
         ]);
     }
     grid.write(out)?;
-    for sink in sinks.iter().filter(|sink| sink["reason"].is_string()) {
-        let (name, state) = (plain(&sink["name"]), plain(&sink["state"]));
-        writeln!(out, "{name} is {state}: {}", plain(&sink["reason"]))?;
+    for sink in sinks {
+        if let Some(why) = &sink.reason {
+            let [name, state, why] = [&sink.name, &sink.state, why].map(|text| harmless(text));
+            writeln!(out, "{name} is {state}: {why}")?;
+        }
     }
     Ok(())
 }
 
-/// A stream's partitions; a stream that has none yet has one empty line.
-fn partitions(stream: &Value) -> Vec<Value> {
-    match &stream["partitions"] {
-        Value::Array(list) if !list.is_empty() => list.clone(),
-        _ => vec![Value::Null],
-    }
-}
-
 /// Shows the checkpoints a running service keeps, newest first.
 pub fn show_checkpoints(service: &ServiceUrl, out: &mut dyn Write) -> Result<(), ClientError> {
-    let client = Client::new(service)?;
-    let checkpoints = list(client.get("/v1/checkpoints", &[])?, "checkpoints")?;
     let mut grid = Grid::new(&[">EPOCH", ">RUN", "PUBLISHED", ">ROWS", ">BYTES"]);
-    for checkpoint in &checkpoints {
+    for checkpoint in Client::new(service)?.checkpoints()?.checkpoints {
         grid.row(vec![
-            plain(&checkpoint["epoch"]),
-            plain(&checkpoint["run"]),
-            instant(&checkpoint["published_at"]),
-            plain(&checkpoint["rows"]),
-            plain(&checkpoint["bytes"]),
+            checkpoint.epoch.to_string(),
+            checkpoint.run.to_string(),
+            date(Some(checkpoint.published_at)),
+            checkpoint.rows.to_string(),
+            checkpoint.bytes.to_string(),
         ]);
     }
     Ok(grid.write(out)?)
@@ -279,24 +254,13 @@ pub fn show_checkpoints(service: &ServiceUrl, out: &mut dyn Write) -> Result<(),
 
 /// Has a running service take a checkpoint now, and says which it is.
 pub fn show_checkpoint_now(service: &ServiceUrl, out: &mut dyn Write) -> Result<(), ClientError> {
-    let taken = Client::new(service)?.post("/v1/checkpoints")?;
-    let (epoch, rows) = (plain(&taken["epoch"]), plain(&taken["rows"]));
-    let bytes = plain(&taken["bytes"]);
+    let CheckpointInfo {
+        epoch, rows, bytes, ..
+    } = Client::new(service)?.take_checkpoint()?;
     Ok(writeln!(
         out,
         "checkpoint of epoch {epoch} published: {rows} rows, {bytes} bytes"
     )?)
-}
-
-/// The list that stands under its name in an answer.
-pub(super) fn list(mut answer: Value, name: &str) -> Result<Vec<Value>, ClientError> {
-    match answer.get_mut(name).map(Value::take) {
-        Some(Value::Array(items)) => Ok(items),
-        _ => Err(foreign(
-            &format!("/v1/{name}"),
-            &format!("it has no list of {name}"),
-        )),
-    }
 }
 
 #[cfg(test)]
@@ -368,7 +332,11 @@ mod tests {
 
     #[test]
     fn the_fields_of_a_value_are_columns() {
-        let row = serde_json::json!({"key": "a", "value": {"price": 5, "bidder": "b"}});
+        let row = PulledRow {
+            key: "a".into(),
+            value: serde_json::json!({"price": 5, "bidder": "b"}),
+            is_final: None,
+        };
         let text = shown(|out| write_rows(&[row], out));
         assert_eq!(text, "KEY  PRICE  BIDDER\na        5  b\n");
     }

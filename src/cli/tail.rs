@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::args::TailArgs;
-use super::client::{Client, ClientError, foreign, percent_encoded};
+use super::client::{Client, percent_encoded};
+use super::error::{ClientError, foreign};
 use super::events::{Event, Events};
 use super::print::{Grid, cells, harmless, instant, plain};
 use crate::time::{millis, seconds};

@@ -15,7 +15,7 @@ use waterclock::Query;
 use waterclock::cli::RunArgs;
 use waterclock::config::Config;
 use waterclock::dataflow::decode::is_guarded;
-use waterclock::http::{HttpOptions, Service, serve};
+use waterclock::http::{AccessToken, HttpOptions, Scope, Service, TlsFiles, serve};
 use waterclock::query::Catalog;
 use waterclock::source::generator::{Generator, GeneratorOptions};
 use waterclock::source::log::EmbeddedLog;
@@ -27,9 +27,6 @@ use super::setting::{catalog, clock, max_drift, poison, selected, sinks, sources
 
 /// The stream that the demo's generator feeds.
 const DEMO: &str = "visits";
-
-/// The most connections besides those of subscribers.
-const OTHER_CONNECTIONS: usize = 1024;
 
 /// Runs until told to stop.
 pub fn run(args: &RunArgs, all: Vec<Query>) -> anyhow::Result<()> {
@@ -89,7 +86,12 @@ pub fn run(args: &RunArgs, all: Vec<Query>) -> anyhow::Result<()> {
     // Before the URL is known: who knows it may send the signal.
     let stop = runtime.block_on(async { stop_signal() })?;
     let mut out = std::io::stdout();
-    writeln!(out, "waterclock: open http://{address}/")?;
+    let scheme = if config.http.tls().is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    writeln!(out, "waterclock: open {scheme}://{address}/")?;
     out.flush()?;
     runtime
         .block_on(serve(listener, service, stop))
@@ -189,16 +191,33 @@ fn live_options(config: &Config) -> LiveOptions {
 }
 
 fn http_options(config: &Config) -> anyhow::Result<HttpOptions> {
+    let http = &config.http;
+    let tokens = http.tokens()?;
+    let of = |scope: Scope, secrets: Vec<String>| {
+        secrets
+            .into_iter()
+            .map(move |secret| AccessToken { scope, secret })
+    };
+    let tokens = of(Scope::Admin, tokens.admin)
+        .chain(of(Scope::Read, tokens.read))
+        .chain(of(Scope::Write, tokens.write));
+    // An epoch without input is shown once a heartbeat: that much age means nothing.
+    let heartbeat = Duration::from_millis(config.epoch.heartbeat_ms);
     Ok(HttpOptions {
-        hosts: config.http.names.clone(),
-        token: config.http.token()?,
-        insecure: config.http.insecure,
-        body_limit: config.http.max_body_bytes,
-        max_subscribers: config.http.max_subscribers,
-        max_connections: config
-            .http
-            .max_subscribers
-            .saturating_add(OTHER_CONNECTIONS),
+        hosts: http.names.clone(),
+        tokens: tokens.collect(),
+        insecure: http.insecure,
+        tls: http.tls().map(|(certificate, key)| TlsFiles {
+            certificate: certificate.to_owned(),
+            key: key.to_owned(),
+        }),
+        origins: http.allow_origins.clone(),
+        body_limit: http.max_body_bytes,
+        max_subscribers: http.max_subscribers,
+        max_connections: http.max_subscribers.saturating_add(http.max_connections),
+        request_timeout: http.request_timeout,
+        stale_after: http.stale_after.max(4 * heartbeat),
+        max_backlog: http.max_backlog.max(4 * heartbeat),
         ..HttpOptions::default()
     })
 }

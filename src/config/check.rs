@@ -3,17 +3,14 @@
 use std::time::Duration;
 
 use super::load::ConfigError;
-use super::settings::{Config, HttpConfig};
+use super::settings::Config;
 use crate::time::{days, millis, seconds};
-
-/// Shorter tokens can be guessed.
-const MIN_TOKEN_BYTES: usize = 16;
 
 impl Config {
     /// Checks what a type cannot say: bounds, and settings that need or exclude each other.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_service()?;
-        self.validate_http()?;
+        self.http.validate()?;
         self.validate_bounds()?;
         self.validate_streams()?;
         self.validate_sinks()
@@ -24,29 +21,6 @@ impl Config {
             return invalid("service.data_dir", "is empty: name a directory");
         }
         within("service.workers", self.service.workers as u64, 0, 256)
-    }
-
-    fn validate_http(&self) -> Result<(), ConfigError> {
-        let has_token = self.http.token.is_some() || !self.http.token_file.as_os_str().is_empty();
-        if !self.http.listen.ip().is_loopback() && !has_token && !self.http.insecure {
-            return invalid(
-                "http.listen",
-                &format!(
-                    "is {}, which others can reach, and nothing authenticates them: name a file \
-                     with a token in http.token_file, listen on 127.0.0.1, or set \
-                     http.insecure = true (--insecure)",
-                    self.http.listen
-                ),
-            );
-        }
-        within(
-            "http.max_body_bytes",
-            self.http.max_body_bytes as u64,
-            1024,
-            1 << 30,
-        )?;
-        let subscribers = self.http.max_subscribers as u64;
-        within("http.max_subscribers", subscribers, 0, 1_000_000)
     }
 
     fn validate_bounds(&self) -> Result<(), ConfigError> {
@@ -95,39 +69,6 @@ impl Config {
     }
 }
 
-impl HttpConfig {
-    /// The token callers must show, from the environment or the file; `None` asks for none.
-    pub fn token(&self) -> Result<Option<String>, ConfigError> {
-        if let Some(token) = &self.token {
-            return usable_token(&token.0, "http.token").map(Some);
-        }
-        if self.token_file.as_os_str().is_empty() {
-            return Ok(None);
-        }
-        let text =
-            std::fs::read_to_string(&self.token_file).map_err(|cause| ConfigError::Read {
-                path: self.token_file.clone(),
-                cause,
-            })?;
-        usable_token(&text, "http.token_file").map(Some)
-    }
-}
-
-/// The token without the line break an editor leaves; short or unprintable ones are refused.
-fn usable_token(text: &str, key: &str) -> Result<String, ConfigError> {
-    let token = text.trim();
-    if token.len() >= MIN_TOKEN_BYTES && token.bytes().all(|b| b.is_ascii_graphic()) {
-        return Ok(token.to_owned());
-    }
-    Err(ConfigError::Invalid {
-        key: key.to_owned(),
-        reason: format!(
-            "holds no usable token: at least {MIN_TOKEN_BYTES} printable characters without \
-             spaces, for example from `openssl rand -hex 32`"
-        ),
-    })
-}
-
 pub(super) fn within(key: &str, value: u64, least: u64, most: u64) -> Result<(), ConfigError> {
     if (least..=most).contains(&value) {
         return Ok(());
@@ -169,58 +110,6 @@ mod tests {
     #[test]
     fn the_default_is_valid() {
         Config::default().validate().unwrap();
-    }
-
-    #[test]
-    fn only_loopback_is_served_unless_the_user_insists() {
-        let text = "[http]\nlisten = '0.0.0.0:8080'";
-        assert!(refusal(text).contains("http.insecure = true"));
-        let insisted = format!("{text}\ninsecure = true");
-        Config::parse(Some(&insisted), [])
-            .unwrap()
-            .validate()
-            .unwrap();
-        let sixth = Config::parse(Some("[http]\nlisten = '[::1]:8080'"), []).unwrap();
-        sixth.validate().unwrap();
-    }
-
-    #[test]
-    fn a_token_opens_the_service_to_others_and_is_never_shown() {
-        let secret = "0123456789abcdef-secret";
-        let env = [("WATERCLOCK_HTTP__TOKEN".to_owned(), secret.to_owned())];
-        let text = "[http]\nlisten = '0.0.0.0:8080'";
-        let config = Config::parse(Some(text), env).unwrap();
-        config.validate().unwrap();
-        assert_eq!(config.http.token().unwrap().as_deref(), Some(secret));
-        assert!(!format!("{config:?}").contains(secret), "{config:?}");
-        let in_file = format!("[http]\ntoken = '{secret}'");
-        let error = Config::parse(Some(&in_file), []).unwrap_err().to_string();
-        assert!(
-            error.contains("http.token_file") && !error.contains(secret),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn a_token_is_read_from_its_file_and_must_be_long() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("token");
-        let text = format!("[http]\ntoken_file = '{}'", path.display());
-        let http = Config::parse(Some(&text), []).unwrap().http;
-        assert!(http.token().unwrap_err().to_string().contains("token'"));
-        std::fs::write(&path, "0123456789abcdef\n").unwrap();
-        assert_eq!(http.token().unwrap().as_deref(), Some("0123456789abcdef"));
-        for bad in ["", "short", "0123456789 abcdef"] {
-            std::fs::write(&path, bad).unwrap();
-            assert!(
-                http.token()
-                    .unwrap_err()
-                    .to_string()
-                    .contains("at least 16"),
-                "{bad}"
-            );
-        }
-        assert_eq!(Config::default().http.token().unwrap(), None);
     }
 
     #[test]

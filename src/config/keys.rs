@@ -11,8 +11,12 @@ use crate::time::seconds;
 /// Every variable that configures the service starts like this.
 pub const PREFIX: &str = "WATERCLOCK_";
 
-/// The key that only a variable may set: files are copied and committed.
-const SECRET: &[&str] = &["http", "token"];
+/// The keys of `[http]` that only a variable may set: files are copied and committed.
+const SECRETS: [&str; 3] = ["token", "read_token", "write_token"];
+
+fn is_secret(path: &[&str]) -> bool {
+    matches!(path, ["http", key] if SECRETS.contains(key))
+}
 
 /// Lays the variables over the table: `WATERCLOCK_HTTP__LISTEN` is `http.listen`.
 pub fn overlay(
@@ -67,12 +71,13 @@ pub fn refuse_unknown(table: &Table) -> Result<(), ConfigError> {
                     }
                 }
                 ("streams" | "sinks", _) => {}
-                _ if [section.as_str(), key] == SECRET => {
+                _ if is_secret(&[section, key]) => {
                     return Err(ConfigError::Invalid {
-                        key: "http.token".to_owned(),
+                        key: format!("http.{key}"),
                         reason: format!(
-                            "is a secret: set {PREFIX}HTTP__TOKEN, or put it into a file of its \
-                             own and name that in http.token_file"
+                            "is a secret: set {PREFIX}HTTP__{}, or put it into a file of its own \
+                             and name that in http.{key}_file",
+                            key.to_uppercase()
                         ),
                     });
                 }
@@ -116,7 +121,7 @@ fn is_service_link(rest: &str) -> bool {
 /// A value of the type the key has; `None` where there is no such key.
 fn sample_of(path: &[&str]) -> Option<Value> {
     match path {
-        SECRET => Some(Value::String(String::new())),
+        path if is_secret(path) => Some(Value::String(String::new())),
         [section, _, key] => samples_of_one(section).remove(*key),
         [section, key] if !is_named(section) => match samples().remove(*section)? {
             Value::Table(mut entries) => entries.remove(*key),

@@ -4,16 +4,18 @@
 //! `waterclock.example.toml` lists every key with its default; a test keeps the two alike.
 
 mod check;
+mod http;
 mod keys;
 mod load;
 mod settings;
 mod sinks;
 mod streams;
 
+pub use http::{HttpConfig, Tokens};
 pub use load::ConfigError;
 pub use settings::{
-    Codec, Config, DemoConfig, EpochConfig, HistoryConfig, HttpConfig, KafkaConfig, LogConfig,
-    OnLost, PoisonPolicy, RecordFormat, ServiceConfig, SnapshotConfig, StreamConfig, StreamSource,
+    Codec, Config, DemoConfig, EpochConfig, HistoryConfig, KafkaConfig, LogConfig, OnLost,
+    PoisonPolicy, RecordFormat, ServiceConfig, SnapshotConfig, StreamConfig, StreamSource,
     TimeConfig,
 };
 pub use sinks::SinkConfig;

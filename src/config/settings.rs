@@ -1,13 +1,12 @@
 //! The settings themselves: their names, units, meaning and defaults.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::http::HttpConfig;
 use super::sinks::SinkConfig;
 use crate::time::{hours, minutes, seconds};
 
@@ -50,38 +49,6 @@ pub struct ServiceConfig {
     pub workers: usize,
     /// Names of the queries to run; empty for all.
     pub queries: Vec<String>,
-}
-
-/// `[http]`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct HttpConfig {
-    /// Address to listen on; port 0 takes a free one.
-    pub listen: SocketAddr,
-    /// Further `Host` names to answer to, besides `localhost` and the address itself.
-    pub names: Vec<String>,
-    /// Largest request body, in bytes.
-    pub max_body_bytes: usize,
-    /// Most subscriptions open at once.
-    pub max_subscribers: usize,
-    /// File that holds the token callers must show; empty for none. See [`HttpConfig::token`].
-    pub token_file: PathBuf,
-    /// Whether to serve beyond loopback although nothing authenticates the callers.
-    pub insecure: bool,
-    /// The token itself: from the environment only.
-    #[serde(skip_serializing)]
-    pub(super) token: Option<Secret>,
-}
-
-/// Text that is not shown.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub(super) struct Secret(pub(super) String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(a secret)")
-    }
 }
 
 /// `[epoch]`
@@ -320,20 +287,6 @@ impl Default for ServiceConfig {
             data_dir: PathBuf::from("waterclock-data"),
             workers: 0,
             queries: Vec::new(),
-        }
-    }
-}
-
-impl Default for HttpConfig {
-    fn default() -> HttpConfig {
-        HttpConfig {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
-            names: Vec::new(),
-            max_body_bytes: 8 << 20,
-            max_subscribers: 1000,
-            token_file: PathBuf::new(),
-            insecure: false,
-            token: None,
         }
     }
 }

@@ -13,6 +13,7 @@
 //! * [`panes`]: window arithmetic
 //! * [`aggregate`][]: accumulators
 //! * [`windows`]: the window boundary
+//! * [`forever`]: the unbounded boundary
 //! * [`keyed`]: the general state boundary, over its own arrangement
 //! * [`bounded`]: bounded stores of late and rejected records
 //! * [`vault`]: where boundaries save their rows and find them again
@@ -23,6 +24,7 @@ pub mod clock;
 mod debezium;
 pub mod decode;
 pub mod feed;
+pub mod forever;
 pub mod keyed;
 pub mod lines;
 pub mod panes;

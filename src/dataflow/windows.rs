@@ -26,7 +26,7 @@ use crate::time::{Epoch, Timestamp, Window};
     clippy::disallowed_types,
     reason = "only iterated where the rows are then ordered or summed"
 )]
-type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
+pub(super) type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
 
 /// What is asked of a window.
 #[derive(Clone, Copy, Debug)]
@@ -112,7 +112,7 @@ pub fn combine<T, K: Hash + Eq, A: Aggregate<T>>(
 }
 
 /// Adds an accumulator to those of a map.
-fn add<T, K: Hash + Eq, A: Aggregate<T>>(
+pub(super) fn add<T, K: Hash + Eq, A: Aggregate<T>>(
     accs: &mut Map<K, A::Acc>,
     key: K,
     acc: &A::Acc,

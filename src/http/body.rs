@@ -1,22 +1,37 @@
 //! Request bodies, read into memory within bounds.
 
+use std::io::Read;
 use std::sync::Arc;
 
+use flate2::read::MultiGzDecoder;
 use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use warp::hyper::body::{Body, Bytes};
 
 use super::problem::{Kind, Problem};
 
-/// A client that is refused may still be sending. As long as it sends at most this many times the
-/// limit it is heard out, so that it reads the refusal instead of a broken connection.
-const PATIENCE: usize = 4;
+/// A client that is refused may still be sending. As long as it sends at most this much it is heard
+/// out, so that it reads the refusal instead of a broken connection.
+const PATIENCE: usize = 256 << 20;
+
+/// How much of a gzip body is taken apart at a time.
+const INFLATED: usize = 64 << 10;
 
 /// A body, and its share of what all bodies may take.
 #[derive(Debug, Default)]
 pub(super) struct Held {
     pub(super) bytes: Bytes,
     _share: Option<OwnedSemaphorePermit>,
+}
+
+impl Held {
+    /// Bytes whose share somebody else holds.
+    pub(super) fn free(bytes: Bytes) -> Held {
+        Held {
+            bytes,
+            _share: None,
+        }
+    }
 }
 
 /// Reads a body of at most `limit` bytes; with a `refusal` its bytes are only passed over.
@@ -49,7 +64,7 @@ where
         }
         if refusal.is_some() {
             parts = Parts::default();
-            if seen > limit.saturating_mul(PATIENCE) {
+            if seen > limit.max(PATIENCE) {
                 break;
             }
         }
@@ -57,6 +72,24 @@ where
     match refusal {
         Some(problem) => Err(problem),
         None => Ok(parts.join()),
+    }
+}
+
+/// Takes a gzip body apart, within the same bounds: what counts is what comes out.
+pub(super) fn inflate(body: &[u8], limit: usize, budget: &Arc<Semaphore>) -> Result<Held, Problem> {
+    let mut decoder = MultiGzDecoder::new(body);
+    let (mut parts, mut seen) = (Parts::default(), 0_usize);
+    loop {
+        let mut part = vec![0; INFLATED];
+        let len = decoder.read(&mut part).map_err(|error| {
+            Problem::new(Kind::Body, format!("the body is not whole gzip: {error}"))
+        })?;
+        if len == 0 {
+            return Ok(parts.join());
+        }
+        part.truncate(len);
+        seen += len;
+        parts.push(part.into(), seen, limit, budget)?;
     }
 }
 

@@ -52,7 +52,7 @@ pub(super) fn queries(state: &State, raw: &str) -> Result<Response, Problem> {
     Ok(json(&QueryList {
         now: state.now(),
         ready: views.is_ready(),
-        stale: state.is_stale(),
+        stale: state.is_any_stale(),
         as_of: labels.as_ref().map(|labels| labels.epoch),
         queries: views.queries().map(|view| entry(view)).collect(),
     }))

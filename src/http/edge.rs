@@ -9,12 +9,14 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper_util::service::TowerToHyperService;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use warp::filters::BoxedFilter;
 use warp::http::header::{
-    CACHE_CONTROL, CONTENT_LENGTH, EXPECT, HeaderValue, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, HeaderValue, VARY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use warp::http::request::Parts;
 use warp::http::{Method, Request};
@@ -22,9 +24,13 @@ use warp::hyper::body::{Body, Bytes};
 use warp::hyper::service::Service as _;
 use warp::reply::Response;
 
+use super::accept::{Accepts, Coding};
 use super::body::{self, Held};
-use super::guard::Guard;
+use super::coding::{WORTHWHILE, coded};
+use super::cors;
+use super::guard::{Guard, is_preflight};
 use super::problem::{Kind, Problem};
+use super::render::PIECE;
 use super::routes::{CHECKPOINTS, routes};
 use super::state::State;
 
@@ -51,6 +57,7 @@ impl Edge {
         B: Body<Data = Bytes> + Unpin,
     {
         let uri = request.uri().clone();
+        let origin = self.guard.allowed_origin(&request);
         let outcome = caught(self.checked(request, local))
             .await
             .unwrap_or_else(|()| {
@@ -62,7 +69,11 @@ impl Edge {
         let mut response = outcome.unwrap_or_else(Problem::into_response);
         let headers = response.headers_mut();
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let cached = headers.entry(CACHE_CONTROL);
+        cached.or_insert(HeaderValue::from_static("no-store"));
+        if let Some(origin) = origin {
+            cors::allow(headers, origin);
+        }
         self.state.requests.count(&response);
         response
     }
@@ -72,6 +83,9 @@ impl Edge {
         B: Body<Data = Bytes> + Unpin,
     {
         let verdict = self.guard.check(&request, local);
+        if is_preflight(&request) && self.guard.allowed_origin(&request).is_some() {
+            return verdict.map(|()| cors::preflight());
+        }
         let (head, body) = request.into_parts();
         // Holds the body's share of the budget until the answer stands.
         let held = if body.is_end_stream() {
@@ -80,10 +94,13 @@ impl Edge {
             self.read(&head, body, verdict.err()).await?
         };
         let patience = self.patience(&head);
-        let request = Request::from_parts(head, Full::new(held.bytes.clone()));
+        let accepts = Accepts::of(&head.headers);
+        let coding = accepts.coding;
+        let mut request = Request::from_parts(head, Full::new(held.bytes.clone()));
+        request.extensions_mut().insert(accepts);
         let service = TowerToHyperService::new(warp::service(self.routes.clone()));
         match timeout(patience, service.call(request)).await {
-            Ok(Ok(response)) => Ok(response),
+            Ok(Ok(response)) => Ok(compressed(response, coding).await),
             Err(_) => Err(Problem::new(
                 Kind::WaitedTooLong,
                 format!(
@@ -143,6 +160,37 @@ impl Edge {
                 Duration::ZERO
             }
     }
+}
+
+/// Compresses an answer that is whole, if it is worth it.
+async fn compressed(response: Response, coding: Coding) -> Response {
+    let size = response.body().size_hint().exact().unwrap_or(0);
+    let is_coded = response.headers().contains_key(CONTENT_ENCODING);
+    if coding == Coding::Identity || is_coded || size < WORTHWHILE {
+        return response;
+    }
+    let (mut head, body) = response.into_parts();
+    let bytes = match body.collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) => {
+            tracing::error!(%error, "an answer of known length broke off");
+            return Problem::stopping().into_response();
+        }
+    };
+    let code = move || coded(coding, bytes.into()).ok();
+    let coded = if size > PIECE as u64 {
+        spawn_blocking(code).await.ok().flatten()
+    } else {
+        code()
+    };
+    let Some(coded) = coded else {
+        return Problem::new(Kind::Internal, "the answer could not be compressed").into_response();
+    };
+    let name = HeaderValue::from_static(coding.name());
+    head.headers.insert(CONTENT_ENCODING, name);
+    let vary = head.headers.entry(VARY);
+    vary.or_insert(HeaderValue::from_static("Accept-Encoding"));
+    Response::from_parts(head, coded.into())
 }
 
 /// Runs a future to its end, or to its panic.

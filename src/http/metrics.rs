@@ -75,7 +75,7 @@ fn service(page: &mut Page, state: &State, labels: Option<&Labels>) {
         "gauge",
         "Whether answers lag behind the inputs (1) or not (0)",
     );
-    page.sample("stale", &[], u8::from(state.is_stale()));
+    page.sample("stale", &[], u8::from(state.is_any_stale()));
     if let Some(labels) = labels {
         page.family("epoch", "gauge", "The newest epoch shown");
         page.sample("epoch", &[], labels.epoch);

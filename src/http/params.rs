@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::problem::Problem;
-use super::token::{Cursor, Token};
+use super::tag::Asked;
+use super::token::{Cursor, DiffCursor, Token};
 use crate::time::{Epoch, parse_duration, seconds};
 
 /// Rows of a page when nothing is said.
@@ -19,6 +20,17 @@ pub(super) const READ: &[&str] = &["limit", "cursor", "at", "after", "timeout", 
 pub(super) const READ_KEY: &[&str] = &["final"];
 /// What the read of a range of keys takes besides.
 pub(super) const READ_RANGE: &[&str] = &["final", "prefix", "from", "to"];
+/// What the read of several queries takes.
+pub(super) const READ_SEVERAL: &[&str] = &[
+    "queries",
+    "limit",
+    "at",
+    "after",
+    "timeout",
+    "max_staleness",
+];
+/// What the read of the changes between two epochs takes.
+const DIFF: &[&str] = &["from", "to", "prefix", "limit", "cursor"];
 
 /// The parameters of a read.
 #[derive(Clone, Debug)]
@@ -33,16 +45,17 @@ pub(super) struct ReadParams {
     pub(super) timeout: Duration,
     pub(super) max_staleness: Option<Duration>,
     pub(super) only_final: bool,
+    pub(super) queries: Option<String>,
 }
 
 impl ReadParams {
-    /// Reads the text after the `?`; beyond [`READ`] it takes the parameters of `more`.
+    /// Reads the text after the `?`, of which the `known` parameters are taken.
     pub(super) fn parse(
         raw: &str,
-        more: &[&str],
+        known: &[&[&str]],
         max_wait: Duration,
     ) -> Result<ReadParams, Problem> {
-        let mut params = Params::parse(raw, &[READ, more])?;
+        let mut params = Params::parse(raw, known)?;
         let limit = params
             .take("limit")
             .map_or(Ok(DEFAULT_LIMIT), |text| limit(&text))?;
@@ -50,7 +63,8 @@ impl ReadParams {
             .take("cursor")
             .map(|text| Cursor::decode(&text))
             .transpose()?;
-        let at = params.take("at").map(|text| epoch(&text)).transpose()?;
+        let at = params.take("at").map(|text| epoch("at", &text));
+        let at = at.transpose()?;
         let after = params
             .take("after")
             .map(|text| Token::decode(&text))
@@ -88,6 +102,58 @@ impl ReadParams {
             timeout,
             max_staleness,
             only_final,
+            queries: params.take("queries"),
+        })
+    }
+}
+
+impl ReadParams {
+    /// Whether the client named the epoch.
+    pub(super) fn is_pinned(&self) -> bool {
+        self.at.is_some() || self.cursor.is_some()
+    }
+
+    /// The page that is asked for.
+    pub(super) fn asked(&self) -> Asked<'_> {
+        let position = self
+            .cursor
+            .as_ref()
+            .map(|cursor| cursor.position.as_bytes());
+        Asked {
+            limit: self.limit,
+            position: position.unwrap_or_default(),
+        }
+    }
+}
+
+/// The parameters of a read of what changed between two epochs.
+#[derive(Clone, Debug)]
+pub(super) struct DiffParams {
+    pub(super) from: Option<Epoch>,
+    pub(super) to: Option<Epoch>,
+    pub(super) prefix: Option<String>,
+    pub(super) limit: usize,
+    pub(super) cursor: Option<DiffCursor>,
+}
+
+impl DiffParams {
+    pub(super) fn parse(raw: &str) -> Result<DiffParams, Problem> {
+        let mut params = Params::parse(raw, &[DIFF])?;
+        let mut end = |name| params.take(name).map(|text| epoch(name, &text)).transpose();
+        let (from, to) = (end("from")?, end("to")?);
+        let limit = params
+            .take("limit")
+            .map_or(Ok(MAX_LIMIT), |text| limit(&text))?;
+        let cursor = params
+            .take("cursor")
+            .map(|text| DiffCursor::decode(&text))
+            .transpose()?;
+        Ok(DiffParams {
+            from,
+            to,
+            prefix: params.take("prefix"),
+            limit,
+            cursor,
         })
     }
 }
@@ -168,9 +234,10 @@ fn limit(text: &str) -> Result<usize, Problem> {
         })
 }
 
-fn epoch(text: &str) -> Result<Epoch, Problem> {
-    text.parse()
-        .map_err(|_| Problem::parameter(format!("parameter 'at' is '{text}', which is no epoch")))
+fn epoch(name: &str, text: &str) -> Result<Epoch, Problem> {
+    text.parse().map_err(|_| {
+        Problem::parameter(format!("parameter '{name}' is '{text}', which is no epoch"))
+    })
 }
 
 fn duration(name: &str, text: &str) -> Result<Duration, Problem> {
@@ -222,7 +289,7 @@ mod tests {
     use super::*;
 
     fn parse(raw: &str) -> Result<ReadParams, String> {
-        ReadParams::parse(raw, READ_RANGE, seconds(60)).map_err(|problem| problem.detail)
+        ReadParams::parse(raw, &[READ, READ_RANGE], seconds(60)).map_err(|problem| problem.detail)
     }
 
     #[test]

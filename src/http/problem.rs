@@ -1,10 +1,13 @@
 //! Errors over HTTP: RFC 9457 problem details, one sentence that names the object.
 
 use serde::Serialize;
-use warp::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use warp::http::header::{
+    ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use warp::http::{Response as HttpResponse, StatusCode};
 use warp::reply::Response;
 
+use super::accept::Format;
 use crate::view::{IngestError, ReadError};
 
 /// What went wrong, as far as a program needs to tell.
@@ -22,6 +25,8 @@ pub(super) enum Kind {
     NotFound,
     /// The address is there, but not with this method.
     Method(&'static str),
+    /// The client takes no format that there is.
+    NotAcceptable,
     /// The client was too slow.
     Slow,
     /// The request contradicts what is there.
@@ -32,6 +37,8 @@ pub(super) enum Kind {
     TooLarge,
     /// The body is of a type that is not taken.
     MediaType,
+    /// The body is compressed in a way that is not taken.
+    ContentCoding,
     /// More is waiting than is let wait.
     Overloaded,
     /// A defect of ours.
@@ -56,11 +63,12 @@ impl Kind {
             Kind::Forbidden => StatusCode::FORBIDDEN,
             Kind::NotFound => StatusCode::NOT_FOUND,
             Kind::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Kind::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Kind::Slow => StatusCode::REQUEST_TIMEOUT,
             Kind::Conflict => StatusCode::CONFLICT,
             Kind::Gone => StatusCode::GONE,
             Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Kind::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Kind::MediaType | Kind::ContentCoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Kind::Overloaded => StatusCode::TOO_MANY_REQUESTS,
             Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Kind::NotReady | Kind::WaitedTooLong | Kind::QueryFailed | Kind::Storage => {
@@ -79,11 +87,13 @@ impl Kind {
             Kind::Forbidden => ("forbidden", "This caller is not allowed"),
             Kind::NotFound => ("not-found", "There is no such thing"),
             Kind::Method(_) => ("bad-method", "The method does not apply"),
+            Kind::NotAcceptable => ("not-acceptable", "No such format is served"),
             Kind::Slow => ("too-slow", "The request took too long to arrive"),
             Kind::Conflict => ("conflict", "The request contradicts what is there"),
             Kind::Gone => ("history-gone", "The history asked for is gone"),
             Kind::TooLarge => ("too-large", "The body is too large"),
             Kind::MediaType => ("bad-media-type", "The body's type is not taken"),
+            Kind::ContentCoding => ("bad-coding", "The body's compression is not taken"),
             Kind::Overloaded => ("overloaded", "Too much is waiting"),
             Kind::Internal => ("internal", "The service made a mistake"),
             Kind::NotReady => ("not-ready", "The service is not ready"),
@@ -140,7 +150,14 @@ impl Problem {
         )
     }
 
-    pub(super) fn into_response(self) -> Response {
+    pub(super) fn not_acceptable() -> Problem {
+        let formats = Format::ALL.map(Format::media_type).join(", ");
+        let detail = format!("header Accept asks for none of the formats served: {formats}");
+        Problem::new(Kind::NotAcceptable, detail)
+    }
+
+    /// The object of the answer.
+    fn body(&self) -> Vec<u8> {
         #[derive(Serialize)]
         struct Wire<'a> {
             r#type: String,
@@ -149,14 +166,30 @@ impl Problem {
             detail: &'a str,
         }
         let (slug, title) = self.kind.words();
-        let status = self.kind.status();
-        let body = serde_json::to_vec(&Wire {
+        serde_json::to_vec(&Wire {
             r#type: format!("urn:waterclock:problem:{slug}"),
             title,
-            status: status.as_u16(),
+            status: self.kind.status().as_u16(),
             detail: &self.detail,
         })
-        .expect("text and numbers always serialise");
+        .expect("text and numbers always serialise")
+    }
+
+    /// The whole answer as it goes over a connection that ends with it.
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        let body = self.body();
+        let status = self.kind.status();
+        let head = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: application/problem+json\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
+        [head.into_bytes(), body].concat()
+    }
+
+    pub(super) fn into_response(self) -> Response {
+        let status = self.kind.status();
+        let body = self.body();
         let mut response = HttpResponse::new(body.into());
         *response.status_mut() = status;
         let headers = response.headers_mut();
@@ -170,6 +203,9 @@ impl Problem {
         match self.kind {
             Kind::Method(allowed) => {
                 headers.insert(ALLOW, HeaderValue::from_static(allowed));
+            }
+            Kind::ContentCoding => {
+                headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
             }
             Kind::Unauthorized => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

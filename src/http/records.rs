@@ -3,8 +3,13 @@
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+use crate::view::LineVerdict;
+
 /// The most records of one post. A line costs a vector of its own, so bytes alone are no bound.
 pub(super) const MAX_RECORDS: usize = 1_000_000;
+
+/// A mark that some editors put before UTF-8.
+const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 /// The types of body that are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,16 +48,39 @@ pub(super) enum SplitError {
     TooMany(usize),
 }
 
-/// Divides a body into its records: each one's raw bytes, without line breaks, in order.
+/// The records of a body.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Records {
+    /// Each one's raw bytes, without line breaks, in order.
+    pub(super) lines: Vec<Vec<u8>>,
+    /// Whether they stood on lines of their own; blank ones between them are no records.
+    pub(super) are_lines: bool,
+}
+
+/// Turns the numbers of rejected records into those of their lines in the body; of an array they
+/// are the numbers of its elements already.
+pub(super) fn number_lines(body: &[u8], are_lines: bool, rejected: &mut [LineVerdict]) {
+    if !are_lines || rejected.is_empty() {
+        return;
+    }
+    let body = body.strip_prefix(BOM).unwrap_or(body);
+    let lines = body.split(|byte| *byte == b'\n').zip(1..);
+    let records = lines.filter(|(line, _)| !line.trim_ascii().is_empty());
+    let mut records = records.map(|(_, number)| number).zip(1..);
+    for verdict in rejected {
+        if let Some((number, _)) = records.find(|(_, record)| *record == verdict.line) {
+            verdict.line = number;
+        }
+    }
+}
+
+/// Divides a body into its records.
 ///
 /// A line that is not JSON is passed on, to be rejected by itself, as long as another one is JSON.
 /// An `application/json` body whose first line is no whole value is one broken document, of which
 /// no line is taken.
-pub(super) fn split(body: &[u8], media_type: MediaType) -> Result<Vec<Vec<u8>>, SplitError> {
-    let body = body
-        .strip_prefix(b"\xEF\xBB\xBF")
-        .unwrap_or(body)
-        .trim_ascii();
+pub(super) fn split(body: &[u8], media_type: MediaType) -> Result<Records, SplitError> {
+    let body = body.strip_prefix(BOM).unwrap_or(body).trim_ascii();
     if body.is_empty() {
         return Err(SplitError::Empty);
     }
@@ -62,7 +90,11 @@ pub(super) fn split(body: &[u8], media_type: MediaType) -> Result<Vec<Vec<u8>>, 
     };
     match whole {
         Ok(values) if values.len() > MAX_RECORDS => Err(SplitError::TooMany(values.len())),
-        Ok(values) => Ok(values.iter().map(|value| one_line(value.get())).collect()),
+        Ok(values) => Ok(Records {
+            lines: values.iter().map(|value| one_line(value.get())).collect(),
+            // One value by itself stands on its line, too.
+            are_lines: body[0] != b'[',
+        }),
         Err(error) => split_lines(body, media_type, &error),
     }
 }
@@ -71,7 +103,7 @@ fn split_lines(
     body: &[u8],
     media_type: MediaType,
     not_whole: &serde_json::Error,
-) -> Result<Vec<Vec<u8>>, SplitError> {
+) -> Result<Records, SplitError> {
     let lines = || body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
     let mut records = lines().filter(|line| !line.is_empty());
     let is_json = |line: &[u8]| serde_json::from_slice::<IgnoredAny>(line).is_ok();
@@ -88,7 +120,10 @@ fn split_lines(
         .map(<[u8]>::to_vec)
         .collect();
     match records.count() {
-        0 => Ok(taken),
+        0 => Ok(Records {
+            lines: taken,
+            are_lines: true,
+        }),
         more => Err(SplitError::TooMany(MAX_RECORDS + more)),
     }
 }
@@ -120,8 +155,9 @@ mod tests {
     use super::*;
 
     fn lines(body: &str, media_type: MediaType) -> Result<Vec<String>, SplitError> {
-        let lines = split(body.as_bytes(), media_type)?;
-        Ok(lines
+        let records = split(body.as_bytes(), media_type)?;
+        Ok(records
+            .lines
             .into_iter()
             .map(|line| String::from_utf8(line).unwrap())
             .collect())
@@ -159,6 +195,25 @@ mod tests {
         let body = "nonsense\n{\"a\":1}\n{\"a\":";
         let records = lines(body, MediaType::Ndjson).unwrap();
         assert_eq!(records, ["nonsense", "{\"a\":1}", "{\"a\":"]);
+    }
+
+    #[test]
+    fn rejected_records_are_numbered_as_their_lines_are() {
+        for (body, numbers) in [
+            ("1\n2\n3", [2, 3]),
+            ("\n\n1\n\n \n2\r\n3", [6, 7]),
+            ("\u{feff}\n1\n2\n3\n", [3, 4]),
+            ("[1,\n\n2,3]", [2, 3]),
+        ] {
+            let records = split(body.as_bytes(), MediaType::Ndjson).unwrap();
+            let verdict = |line| LineVerdict {
+                line,
+                reason: String::new(),
+            };
+            let mut rejected = [verdict(2), verdict(3)];
+            number_lines(body.as_bytes(), records.are_lines, &mut rejected);
+            assert_eq!(rejected.map(|it| it.line), numbers, "{body:?}");
+        }
     }
 
     #[test]

@@ -11,11 +11,12 @@ use warp::path::{FullPath, Tail, full, tail};
 use warp::reply::Response;
 use warp::{Filter, Rejection, path};
 
+use super::accept::Accepts;
 use super::metrics::RouteName;
 use super::problem::{Kind, Problem};
 use super::push::{self, Asked};
 use super::state::State;
-use super::{catalog, dashboard, metrics, post, pull};
+use super::{catalog, dashboard, describe, metrics, post, pull, several};
 
 /// Where checkpoints are taken and listed.
 pub(super) const CHECKPOINTS: &str = "/v1/checkpoints";
@@ -45,25 +46,51 @@ fn reads(state: &Arc<State>) -> BoxedFilter<(Response,)> {
         .and(tail())
         .and(only(READ))
         .and(raw_query())
+        .and(accepts())
         .and(with(state))
-        .then(|query, key: Tail, _, raw, state| async move {
-            answer("key", pull::key(state, query, key.as_str().to_owned(), raw)).await
+        .then(|query, key: Tail, _, raw, accepts, state| async move {
+            let key = key.as_str().to_owned();
+            answer("key", pull::key(state, query, key, raw, accepts)).await
         });
     let rows = path!("v1" / "queries" / String)
         .and(only(READ))
         .and(raw_query())
+        .and(accepts())
         .and(with(state))
-        .then(|query, _, raw, state| answer("query", pull::rows(state, query, raw)));
+        .then(|query, _, raw, accepts, state| {
+            answer("query", pull::rows(state, query, raw, accepts))
+        });
     let late = path!("v1" / "queries" / String / "late")
         .and(only(READ))
         .and(raw_query())
+        .and(accepts())
         .and(with(state))
-        .then(|query, _, raw, state| answer("late", pull::late(state, query, raw)));
+        .then(|query, _, raw, accepts, state| {
+            answer("late", pull::late(state, query, raw, accepts))
+        });
+    let diff = path!("v1" / "queries" / String / "diff")
+        .and(only(READ))
+        .and(raw_query())
+        .and(accepts())
+        .and(with(state))
+        .then(|query, _, raw, accepts, state| {
+            answer("diff", several::diff(state, query, raw, accepts))
+        });
+    let snapshot = path!("v1" / "snapshot")
+        .and(only(READ))
+        .and(raw_query())
+        .and(accepts())
+        .and(with(state))
+        .then(|_, raw, accepts, state| answer("snapshot", several::snapshot(state, raw, accepts)));
     let rejected = path!("v1" / "streams" / String / "rejected")
         .and(only(READ))
         .and(raw_query())
+        .and(accepts())
         .and(with(state))
-        .then(|stream, _, raw, state| answer("rejected", pull::rejected(state, stream, raw)));
+        .then(|stream, _, raw, accepts, state| {
+            answer("rejected", pull::rejected(state, stream, raw, accepts))
+        });
+    let several = diff.or(snapshot).unify();
     let changes = path!("v1" / "queries" / String / "changes")
         .and(only(STREAM))
         .and(raw_query())
@@ -79,6 +106,8 @@ fn reads(state: &Arc<State>) -> BoxedFilter<(Response,)> {
         .or(late)
         .unify()
         .or(rejected)
+        .unify()
+        .or(several)
         .unify()
         .boxed()
 }
@@ -142,6 +171,10 @@ fn operations(state: &Arc<State>) -> BoxedFilter<(Response,)> {
         .and(raw_query())
         .and(with(state))
         .map(|_, raw: String, state: Arc<State>| now("metrics", metrics::metrics(&state, &raw)));
+    let description = path!("v1" / "openapi.json")
+        .and(only(READ))
+        .and(raw_query())
+        .map(|_, raw: String| now("openapi", describe::openapi(&raw)));
     let dashboard = path::end()
         .and(only(READ))
         .map(|_| now("dashboard", Ok(dashboard::page())));
@@ -149,6 +182,8 @@ fn operations(state: &Arc<State>) -> BoxedFilter<(Response,)> {
         .or(readiness)
         .unify()
         .or(metrics)
+        .unify()
+        .or(description)
         .unify()
         .or(dashboard)
         .unify()
@@ -187,6 +222,11 @@ fn only(allowed: &'static str) -> impl Filter<Extract = (Method,), Error = Rejec
 /// The text after the `?`, empty where there is none.
 fn raw_query() -> impl Filter<Extract = (String,), Error = Infallible> + Copy {
     warp::query::raw().or_else(|_| async { Ok((String::new(),)) })
+}
+
+/// What the client takes, as the edge read it.
+fn accepts() -> impl Filter<Extract = (Accepts,), Error = Infallible> + Copy {
+    warp::ext::optional().map(|accepts: Option<Accepts>| accepts.unwrap_or_default())
 }
 
 fn with(

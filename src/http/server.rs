@@ -1,18 +1,21 @@
 //! Connections: accepted one by one, within bounds of number and time.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 use warp::http::Request;
 use warp::hyper::body::Incoming;
 use warp::hyper::server::conn::http1;
@@ -20,8 +23,9 @@ use warp::hyper::service::service_fn;
 
 use super::edge::Edge;
 use super::options::{HttpError, Service};
-use super::stall::Stall;
+use super::stall::{Farewell, Stall};
 use super::state::{State, stop};
+use super::tls;
 
 /// The most bytes hyper buffers of a connection; a request's head must fit.
 const MIN_BUFFER: usize = 64 << 10;
@@ -36,9 +40,11 @@ pub async fn serve(
 ) -> Result<(), HttpError> {
     let local = listener.local_addr().map_err(HttpError::Listen)?;
     let options = &service.options;
-    if !local.ip().to_canonical().is_loopback() && options.token.is_none() && !options.insecure {
+    let is_open = options.tokens.is_empty() && !options.insecure;
+    if !local.ip().to_canonical().is_loopback() && is_open {
         return Err(HttpError::Exposed(local));
     }
+    let tls = options.tls.as_ref().map(tls::acceptor).transpose()?;
     let grace = options.shutdown_grace;
     let slots = Arc::new(Semaphore::new(
         options.max_connections.clamp(1, Semaphore::MAX_PERMITS),
@@ -53,7 +59,7 @@ pub async fn serve(
             _ = connections.join_next(), if !connections.is_empty() => continue,
             () = &mut shutdown => break,
         };
-        connections.spawn(connection(stream, slot, Arc::clone(&edge)));
+        connections.spawn(connection(stream, tls.clone(), slot, Arc::clone(&edge)));
     }
     drop(listener);
     state.stop();
@@ -98,41 +104,64 @@ async fn accept(
     }
 }
 
-async fn connection(stream: TcpStream, slot: OwnedSemaphorePermit, edge: Arc<Edge>) {
+async fn connection(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    slot: OwnedSemaphorePermit,
+    edge: Arc<Edge>,
+) {
     // A connection that is already gone has no address, and the first read says so.
     let Ok(local) = stream.local_addr().map(|address: SocketAddr| address.ip()) else {
         return;
     };
     stream.set_nodelay(true).ok();
+    let slot = Slot(Arc::new((Open::new(Arc::clone(&edge.state)), slot)));
+    let Some(tls) = tls else {
+        return exchange(stream, local, slot, edge).await;
+    };
+    let patience = edge.state.service.options.head_timeout;
+    match timeout(patience, tls.accept(stream)).await {
+        Ok(Ok(stream)) => exchange(stream, local, slot, edge).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a client does not speak TLS with us"),
+        Err(_) => tracing::debug!("a client took too long to agree on TLS"),
+    }
+}
+
+/// Answers the requests of a connection, one after the other.
+async fn exchange<S>(stream: S, local: IpAddr, slot: Slot, edge: Arc<Edge>)
+where
+    S: AsyncRead + AsyncWrite + Farewell + Unpin + Send + 'static,
+{
     let options = edge.state.service.options.clone();
     let mut stopping = edge.state.stopping();
-    let slot = Slot(Arc::new((Open::new(Arc::clone(&edge.state)), slot)));
     let held = slot.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         let edge = Arc::clone(&edge);
         request.extensions_mut().insert(slot.clone());
-        async move { Ok::<_, std::convert::Infallible>(edge.answer(request, local).await) }
+        async move { Ok::<_, Infallible>(edge.answer(request, local).await) }
     });
+    let is_slow = Arc::new(AtomicBool::new(false));
+    let stream = Stall::new(stream, options.write_timeout, Arc::clone(&is_slow));
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(options.head_timeout)
             .max_header_size(options.max_head)
+            .max_headers(options.max_headers)
             .max_buf_size(options.max_head.max(MIN_BUFFER))
-            .serve_connection(
-                TokioIo::new(Stall::new(stream, options.write_timeout)),
-                service,
-            )
+            .serve_connection(TokioIo::new(stream), service)
             .with_upgrades()
     );
     let outcome = tokio::select! {
         outcome = &mut connection => outcome,
         () = stop(&mut stopping) => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            connection.as_mut().await
         }
     };
     if let Err(error) = outcome {
+        // The stream is told before it is dropped: it says so if a head came in part.
+        is_slow.store(error.is_timeout(), Ordering::Relaxed);
         tracing::debug!(%error, "a connection broke off");
     }
     drop(held);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
+use super::fresh::Freshness;
 use super::metrics::Requests;
 use super::options::Service;
 use super::problem::{Kind, Problem};
@@ -14,12 +15,18 @@ use super::push::Hub;
 use crate::time::{Epoch, Timestamp};
 use crate::view::{Labels, ReadError};
 
+/// How many reads that take long go on at once; others wait for their turn.
+const LARGE_READS: usize = 4;
+
 /// The service and what the requests to it share.
 pub(super) struct State {
     pub(super) service: Service,
     /// Bytes of bodies that may still be held.
     pub(super) body_budget: Arc<Semaphore>,
+    /// Turns of reads that take long.
+    pub(super) large_reads: Semaphore,
     pub(super) requests: Requests,
+    pub(super) fresh: Arc<Freshness>,
     /// Every subscription.
     pub(super) hub: Arc<Hub>,
     /// The newest epoch shown.
@@ -30,7 +37,14 @@ pub(super) struct State {
 impl State {
     pub(super) fn new(service: Service) -> State {
         let (show, shown) = watch::channel(0);
+        let fresh = Arc::new(Freshness::new((service.clock)()));
+        let (looking, clock) = (Arc::clone(&fresh), Arc::clone(&service.clock));
+        // The views own this closure: holding them would hold them for ever.
+        let (views, ingest) = (Arc::downgrade(&service.views), Arc::clone(&service.ingest));
         service.views.on_publish(Box::new(move |epoch| {
+            if let Some(labels) = views.upgrade().and_then(|views| views.upper()) {
+                looking.shown(clock(), &labels, |stream| ingest.end(stream));
+            }
             show.send_replace(epoch);
         }));
         let budget = service.options.body_budget.min(Semaphore::MAX_PERMITS);
@@ -38,7 +52,9 @@ impl State {
             hub: Arc::new(Hub::new(service.options.max_subscribers)),
             service,
             body_budget: Arc::new(Semaphore::new(budget)),
+            large_reads: Semaphore::new(LARGE_READS),
             requests: Requests::default(),
+            fresh,
             shown,
             stopping: watch::Sender::new(false),
         }
@@ -48,8 +64,30 @@ impl State {
         (self.service.clock)()
     }
 
-    pub(super) fn is_stale(&self) -> bool {
-        self.service.stale.load(Ordering::Relaxed)
+    /// Up to when an answer over these streams includes all of their input.
+    pub(super) fn until(&self, labels: &Labels, streams: &[&String]) -> Timestamp {
+        self.fresh.until(labels, streams.iter().copied())
+    }
+
+    /// How long ago that was.
+    pub(super) fn age(&self, labels: &Labels, streams: &[&String]) -> Duration {
+        let age = self.now().0.saturating_sub(self.until(labels, streams).0);
+        Duration::from_millis(u64::try_from(age).unwrap_or(0))
+    }
+
+    /// Whether an answer of this age lags behind its input: because no input can be taken, or
+    /// because too much of it waits.
+    pub(super) fn is_stale(&self, age: Duration) -> bool {
+        self.service.stale.load(Ordering::Relaxed) || age > self.service.options.stale_after
+    }
+
+    /// Whether any answer lags behind its input.
+    pub(super) fn is_any_stale(&self) -> bool {
+        let age = self.service.views.upper().map(|labels| {
+            let streams: Vec<&String> = labels.streams.keys().collect();
+            self.age(&labels, &streams)
+        });
+        self.is_stale(age.unwrap_or_default())
     }
 
     /// The newest epoch that may be read.

@@ -23,6 +23,17 @@ pub(super) struct Cursor {
     pub(super) position: RowPosition,
 }
 
+/// The place where the next page of the changes between two epochs starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct DiffCursor {
+    pub(super) from: Epoch,
+    pub(super) to: Epoch,
+    /// Checksum of what was read.
+    pub(super) scope: u32,
+    /// How many changes were given out.
+    pub(super) done: u64,
+}
+
 /// The place where a subscription goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Resume {
@@ -35,6 +46,7 @@ pub(super) struct Resume {
 const TOKEN: u8 = 1;
 const CURSOR: u8 = 2;
 const RESUME: u8 = 3;
+const DIFF: u8 = 4;
 
 impl Token {
     pub(super) fn encode(&self) -> String {
@@ -86,12 +98,37 @@ impl Cursor {
                 position: RowPosition::from_bytes(position).ok()?,
             })
         };
-        read().ok_or_else(|| {
-            Problem::parameter(
-                "parameter 'cursor' is no cursor: use the `next` of an answer as it was given",
-            )
-        })
+        read().ok_or_else(no_cursor)
     }
+}
+
+impl DiffCursor {
+    pub(super) fn encode(&self) -> String {
+        let numbers = [self.from, self.to, self.done].map(u64::to_le_bytes);
+        seal(DIFF, &[numbers.as_flattened(), &self.scope.to_le_bytes()])
+    }
+
+    pub(super) fn decode(text: &str) -> Result<DiffCursor, Problem> {
+        let read = || {
+            let bytes = unseal(DIFF, text)?;
+            let (from, rest) = bytes.split_first_chunk()?;
+            let (to, rest) = rest.split_first_chunk()?;
+            let (done, scope) = rest.split_first_chunk()?;
+            Some(DiffCursor {
+                from: u64::from_le_bytes(*from),
+                to: u64::from_le_bytes(*to),
+                done: u64::from_le_bytes(*done),
+                scope: u32::from_le_bytes(scope.try_into().ok()?),
+            })
+        };
+        read().ok_or_else(no_cursor)
+    }
+}
+
+fn no_cursor() -> Problem {
+    Problem::parameter(
+        "parameter 'cursor' is no cursor: use the `next` of an answer as it was given",
+    )
 }
 
 impl Resume {
@@ -167,6 +204,14 @@ mod tests {
             position,
         };
         assert_eq!(Cursor::decode(&cursor.encode()), Ok(cursor));
+        let diff = DiffCursor {
+            from: 1,
+            to: u64::MAX,
+            scope: 7,
+            done: 1000,
+        };
+        assert_eq!(DiffCursor::decode(&diff.encode()), Ok(diff));
+        assert!(Cursor::decode(&diff.encode()).is_err());
         let resume = Resume {
             run: 3,
             epoch: u64::MAX,

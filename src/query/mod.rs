@@ -8,6 +8,7 @@
 //! * [`Flow`]: where a query finds its streams and tables
 //! * [`Stream`], [`Keyed`]: append-only, stateless
 //! * [`tumbling`], [`sliding`], [`Windowed`]: windows of event time
+//! * [`Forever`]: no windows
 //! * [`Table`]: maintained rows
 //! * [`Query`], [`Catalog`]: what the engine needs to know of queries
 
@@ -15,6 +16,7 @@ mod answer;
 mod as_of;
 mod catalog;
 mod flow;
+mod forever;
 mod latest;
 mod schema;
 mod share;
@@ -26,6 +28,7 @@ mod windowed;
 pub use answer::Query;
 pub use catalog::{BuildError, Catalog, Overrides, QueryDef, StreamDef};
 pub use flow::{Answers, Env, Fail, Flow, Outlet, Running};
+pub use forever::Forever;
 pub use stream::{Keyed, Stream};
 pub use table::Table;
 pub use windowed::{SlidingSize, Windowed, Windowing, sliding, tumbling};

@@ -1,5 +1,7 @@
 //! JSON Schema of keys and values, from the columns their types trace to.
 
+use std::any::TypeId;
+
 use arrow_schema::{DataType, Field};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -8,11 +10,15 @@ use serde_json::{Map, Value, json};
 use crate::columns::columns_of;
 
 /// The JSON Schema of a type's serde form; `{}` where the type cannot be traced alone.
-pub(super) fn json_schema<T: Serialize + DeserializeOwned>() -> Value {
+pub(super) fn json_schema<T: Serialize + DeserializeOwned + 'static>() -> Value {
     #[derive(serde::Serialize, serde::Deserialize)]
     #[serde(bound = "T: Serialize + DeserializeOwned")]
     struct Only<T> {
         it: T,
+    }
+    // Sums are of this type, which alone has no column.
+    if TypeId::of::<T>() == TypeId::of::<i128>() {
+        return json!({"type": "integer", "format": "int128"});
     }
     let fields = columns_of::<Only<T>>().unwrap_or_default();
     fields.first().map_or_else(|| json!({}), |field| of(field))
@@ -45,7 +51,8 @@ fn of(field: &Field) -> Value {
                 json!({"type": "object", "properties": properties})
             }
         }
-        kind if kind.is_integer() => json!({"type": "integer"}),
+        DataType::UInt64 => json!({"type": "integer", "format": "uint64"}),
+        kind if kind.is_integer() => json!({"type": "integer", "format": "int64"}),
         _ => json!({}),
     };
     if field.is_nullable() && *field.data_type() != DataType::Null {

@@ -4,8 +4,9 @@
 use std::hash::{BuildHasher, Hash};
 use std::rc::Rc;
 
-use differential_dataflow::VecCollection;
 use differential_dataflow::operators::arrange::{Arranged, TraceAgent};
+use differential_dataflow::{AsCollection, VecCollection};
+use timely::dataflow::operators::vec::Map;
 
 use super::flow::Flow;
 use crate::dataflow::keyed::{Arrangeable, Rows};
@@ -177,6 +178,119 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
         Table::new(flow, pairs)
     }
 
+    /// Pairs the rows of two tables that have the same key, and those that have no partner with
+    /// nothing: a key of either table has a row. Both sides revise, as those of [`Table::join`].
+    ///
+    /// ```text
+    /// left   + (k, a)                   + (j, b)
+    /// right              + (k, x)
+    /// pairs  + (k,(a,-)) - (k,(a,-))    + (j,(b,-))
+    ///                    + (k,(a,x))
+    /// ```
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use waterclock::prelude::*;
+    /// # #[derive(Clone, Debug, Serialize, Deserialize)]
+    /// # struct Mail { from: Text, to: Text, at: Timestamp }
+    /// # impl Event for Mail {
+    /// #     const STREAM: &'static str = "mails";
+    /// #     fn time(&self) -> Timestamp { self.at }
+    /// # }
+    /// fn mails(flow: Flow) -> Table<Text, (Option<u64>, Option<u64>)> {
+    ///     let mails = flow.stream::<Mail>();
+    ///     let sent = mails.clone().key_by(|mail| mail.from.clone()).forever().count();
+    ///     let received = mails.key_by(|mail| mail.to.clone()).forever().count();
+    ///     sent.full_join(received)
+    /// }
+    /// # let answer = waterclock::testing::batch(Query::new("mails", "", mails), &[(
+    /// #     "mails",
+    /// #     r#"{"from":"a","to":"b","at":0}
+    /// #        {"from":"b","to":"c","at":1}"#,
+    /// # )]);
+    /// # assert_eq!(answer, [
+    /// #     r#"{"key":"a","value":[1,null]}"#,
+    /// #     r#"{"key":"b","value":[1,1]}"#,
+    /// #     r#"{"key":"c","value":[null,1]}"#,
+    /// # ]);
+    /// ```
+    pub fn full_join<V2: Arrangeable>(
+        self,
+        other: Table<'s, K, V2>,
+    ) -> Table<'s, K, (Option<V>, Option<V2>)> {
+        let left = self.rows.map(|(key, value)| (key, (Some(value), None)));
+        let right = other.rows.map(|(key, value)| (key, (None, Some(value))));
+        let sides = left.concat(right);
+        let pairs = sides.reduce_named("FullJoin", |_key, sides, pairs| {
+            // Nothing comes before something: the right side's rows are first.
+            let (right, left) = sides.split_at(sides.partition_point(|(side, _)| side.0.is_none()));
+            match (left, right) {
+                (rows, []) | ([], rows) => {
+                    pairs.extend(rows.iter().map(|(side, times)| ((*side).clone(), *times)));
+                }
+                (left, right) => pairs.extend(left.iter().flat_map(|(a, times)| {
+                    let pair = move |(b, more): &(&(Option<V>, Option<V2>), isize)| {
+                        ((a.0.clone(), b.1.clone()), times * more)
+                    };
+                    right.iter().map(pair)
+                })),
+            }
+        });
+        Table::new(self.flow, pairs)
+    }
+
+    /// The sum of a number over the rows of each key. A key without rows has none; numbers that
+    /// cancel out sum to 0.
+    ///
+    /// The sum is kept up to date by what changes, however many rows a key has. Numbers are of at
+    /// most 96 bits, so that no sum leaves its type; a greater one fails the query.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use waterclock::prelude::*;
+    /// # #[derive(Clone, Debug, Serialize, Deserialize)]
+    /// # struct Sale { city: Text, shop: Text, amount: i64, at: Timestamp }
+    /// # impl Event for Sale {
+    /// #     const STREAM: &'static str = "sales";
+    /// #     fn time(&self) -> Timestamp { self.at }
+    /// # }
+    /// fn best_of_each_shop(flow: Flow) -> Table<Text, i128> {
+    ///     flow.stream::<Sale>()
+    ///         .key_by(|sale| (sale.city.clone(), sale.shop.clone()))
+    ///         .forever()
+    ///         .max(|sale| sale.amount)
+    ///         .map(|(city, _shop), best| (city.clone(), *best))
+    ///         .sum(|_city, best| *best)
+    /// }
+    /// # let answer = waterclock::testing::batch(Query::new("best", "", best_of_each_shop), &[(
+    /// #     "sales",
+    /// #     r#"{"city":"c","shop":"a","amount":2,"at":0}
+    /// #        {"city":"c","shop":"a","amount":7,"at":1}
+    /// #        {"city":"c","shop":"b","amount":-7,"at":2}"#,
+    /// # )]);
+    /// # assert_eq!(answer, [r#"{"key":"c","value":0}"#]);
+    /// ```
+    pub fn sum<N: Into<i128>>(self, number: impl Fn(&K, &V) -> N + 'static) -> Table<'s, K, i128> {
+        use differential_dataflow::operators::CountTotal;
+        let trying = self.flow.trying();
+        // The count of rows comes first: a sum of 0 is a row as long as rows are summed.
+        let numbers = self
+            .rows
+            .inner
+            .flat_map(move |((key, value), epoch, diff)| {
+                let number = trying(&|| bounded(number(&key, &value).into()))?;
+                Some((key, epoch, (diff, number * diff as i128)))
+            });
+        let sums = numbers.as_collection().count_total();
+        let rows = sums.map(|(key, (_rows, sum))| (key, sum));
+        Table {
+            flow: self.flow,
+            rows,
+            final_at: self.final_at,
+            shared: None,
+        }
+    }
+
     /// How many rows each key has.
     #[allow(clippy::cast_sign_loss, reason = "a key without rows has no count")]
     pub fn count_rows(self) -> Table<'s, K, u64> {
@@ -275,6 +389,15 @@ where
             shared: None,
         }
     }
+}
+
+/// A number whose sums over all rows that fit into memory fit into their type.
+fn bounded(number: i128) -> i128 {
+    assert!(
+        number.unsigned_abs() >> 96 == 0,
+        "{number} is too large to be summed: it has more than 96 bits"
+    );
+    number
 }
 
 /// Orders by number, and ties by part, the lesser part greater.

@@ -17,7 +17,6 @@ use crate::dataflow::schemas::{SchemaKind, WriterSchema};
 
 #[cfg(test)]
 mod tests;
-#[cfg(feature = "tls")]
 mod tls;
 
 /// Longest answer read, in bytes, and longest schema with all it refers to.
@@ -38,8 +37,7 @@ const NO_SUCH: [u32; 3] = [40401, 40402, NO_SCHEMA];
 /// Where a registry is, and who asks it.
 #[derive(Clone)]
 pub struct RegistryOptions {
-    /// `http://HOST:PORT`, with a path if the registry is not at the root; `https://` needs the
-    /// feature `tls`.
+    /// `http://HOST:PORT` or `https://`, with a path if the registry is not at the root.
     pub url: String,
     /// The user, where the registry wants one.
     pub user: Option<String>,
@@ -161,11 +159,6 @@ impl Registry {
                 "is to name a place only: a user and a password have settings of their own",
             ));
         }
-        if is_secure && !cfg!(feature = "tls") {
-            return Err(RegistryError::BadUrl(
-                "is at https://, which this build cannot do; build it with `--features tls`",
-            ));
-        }
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(options.timeout))
@@ -174,7 +167,6 @@ impl Registry {
             .max_redirects_will_error(false)
             // The registry is meant, not whatever proxy the environment names.
             .proxy(None);
-        #[cfg(feature = "tls")]
         let config = if is_secure {
             config.tls_config(tls::config()?)
         } else {

@@ -62,6 +62,12 @@ impl KeyRange {
         (&self.from, self.to.as_deref())
     }
 
+    /// Whether a row is in the range.
+    pub fn holds(&self, row: &Row) -> bool {
+        let end = self.to.as_deref();
+        self.from.as_slice() <= &*row.order && end.is_none_or(|end| &*row.order < end)
+    }
+
     /// Where the range's rows stand among items that are in row order.
     pub fn places<T>(&self, items: &[T], row: impl Fn(&T) -> &Row) -> Range<usize> {
         let before = |bound: &[u8]| items.partition_point(|item| *row(item).order < *bound);

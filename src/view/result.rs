@@ -115,6 +115,12 @@ impl View {
         self.sizes().rows.try_into().unwrap_or(0)
     }
 
+    /// The newest epoch, not after `at`, that changed the rows: what is read at both is the same.
+    /// `at` itself where that is forgotten.
+    pub fn changed_at(&self, at: Epoch) -> Epoch {
+        self.sizes().changed_at(at)
+    }
+
     /// About how many bytes the rows and their history take.
     pub fn memory_bytes(&self) -> usize {
         let bytes =
@@ -300,6 +306,8 @@ struct Sizes {
     /// Bytes of the published epochs after `since`.
     history: VecDeque<(Epoch, usize)>,
     history_bytes: usize,
+    /// The newest published epoch that changed something.
+    changed: Epoch,
     /// Rows at the newest published epoch.
     rows: i64,
 }
@@ -320,6 +328,7 @@ impl Sizes {
             let (epoch, (bytes, rows)) = first.remove_entry();
             self.history.push_back((epoch, bytes));
             self.history_bytes += bytes;
+            self.changed = epoch;
             self.rows += rows;
         }
         while let Some((epoch, bytes)) = self.history.front().copied() {
@@ -331,5 +340,14 @@ impl Sizes {
             self.history.pop_front();
         }
         since
+    }
+
+    fn changed_at(&self, at: Epoch) -> Epoch {
+        if at >= self.changed {
+            return self.changed;
+        }
+        let later = self.history.partition_point(|(epoch, _)| *epoch <= at);
+        let before = later.checked_sub(1).map(|place| self.history[place].0);
+        before.unwrap_or(at)
     }
 }

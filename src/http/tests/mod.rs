@@ -1,28 +1,32 @@
 //! The HTTP surface, request by request: real views, and fakes for what the other edges do.
 
 mod changes;
+mod contract;
+mod formats;
 mod limits;
 mod lists;
 mod posts;
 mod reads;
+mod safety;
+mod several;
 mod wire;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use http_body_util::{BodyExt, Full};
-use serde_json::Value;
+use serde_json::{Value, json};
 use warp::http::{HeaderMap, Request, StatusCode};
 use warp::hyper::body::{Body, Bytes};
 
 use super::edge::Edge;
-use super::options::{HttpOptions, Service};
+use super::options::{AccessToken, HttpOptions, Scope, Service};
 use super::state::State;
 use super::token::Token;
 use crate::row::Row;
-use crate::time::{Epoch, Timestamp};
+use crate::time::{Epoch, Timestamp, hours};
 use crate::view::{
     CheckpointInfo, Checkpoints, History, Ingest, IngestError, Labels, LineVerdict, Mode, Outbox,
     PartitionLabel, PostAnswer, PostReply, PostRequest, QuerySpec, SinkSpec, StreamLabel, Views,
@@ -129,6 +133,8 @@ struct World {
     checkpoints: Arc<FakeCheckpoints>,
     outbox: Arc<Outbox>,
     stale: Arc<AtomicBool>,
+    /// How many milliseconds after [`NOW`] it is.
+    since: Arc<AtomicI64>,
 }
 
 impl World {
@@ -146,6 +152,17 @@ impl World {
 
     /// A world whose edge serves nothing yet, and the service to give to `serve`.
     fn service(options: HttpOptions) -> (World, Service) {
+        // Epochs are small numbers here, and all of them long ago.
+        let default = HttpOptions::default().stale_after;
+        let long = if options.stale_after == default {
+            hours(1)
+        } else {
+            options.stale_after
+        };
+        let options = HttpOptions {
+            stale_after: long,
+            ..options
+        };
         let spec = |name: &str, has_final: bool, key: Value| QuerySpec {
             name: name.into(),
             doc: "A query.".into(),
@@ -154,8 +171,8 @@ impl World {
             key_schema: key,
             ..QuerySpec::default()
         };
-        let pair = serde_json::json!({"type": "array"});
-        let text = serde_json::json!({"type": "string"});
+        let (text, number) = (json!({"type": "string"}), json!({"type": "integer"}));
+        let pair = json!({"type": "array", "prefixItems": [text, number]});
         let queries = vec![spec("counts", true, pair), spec("names", false, text)];
         let history = History {
             epochs: 2,
@@ -174,6 +191,7 @@ impl World {
         let log = Arc::new(FakeLog::default());
         let checkpoints = Arc::new(FakeCheckpoints::default());
         let stale = Arc::new(AtomicBool::new(false));
+        let since = Arc::new(AtomicI64::new(0));
         let make = || Service {
             views: Arc::clone(&views),
             ingest: Arc::clone(&log) as Arc<dyn Ingest>,
@@ -185,7 +203,10 @@ impl World {
             sinks: Arc::new([Arc::clone(&outbox)]),
             stale: Arc::clone(&stale),
             options: options.clone(),
-            clock: Arc::new(|| NOW),
+            clock: {
+                let since = Arc::clone(&since);
+                Arc::new(move || Timestamp(NOW.0 + since.load(Ordering::SeqCst)))
+            },
         };
         let edge = Arc::new(Edge::new(Arc::new(State::new(make()))));
         let service = make();
@@ -197,6 +218,7 @@ impl World {
                 checkpoints,
                 outbox,
                 stale,
+                since,
             },
             service,
         )
@@ -207,6 +229,11 @@ impl World {
         let world = World::new();
         world.fill();
         world
+    }
+
+    /// Lets time pass.
+    fn later(&self, ms: i64) {
+        self.since.fetch_add(ms, Ordering::SeqCst);
     }
 
     fn fill(&self) {
@@ -288,11 +315,21 @@ impl World {
         let response = self.edge.answer(request.body(body).unwrap(), local).await;
         let (head, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
-        Answer {
+        let answer = Answer {
             status: head.status,
             headers: head.headers,
             body,
-        }
+        };
+        contract::check(method, path, &answer);
+        answer
+    }
+}
+
+/// A token that allows everything.
+fn admin(secret: &str) -> AccessToken {
+    AccessToken {
+        scope: Scope::Admin,
+        secret: secret.into(),
     }
 }
 

@@ -1,9 +1,13 @@
 //! Posts: bodies, content types, keys, and every refusal.
 
+use http_body_util::Full;
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use warp::hyper::body::Bytes;
 
-use super::{HttpOptions, World};
+use super::{Answer, HttpOptions, World};
+use crate::http::accept::Coding;
+use crate::http::coding::coded;
 
 const NDJSON: [(&str, &str); 1] = [("content-type", "application/x-ndjson")];
 
@@ -67,7 +71,7 @@ async fn bad_lines_are_verdicts_and_bad_bodies_refusals() {
     assert_eq!(answer["accepted"], 2);
     assert_eq!(
         answer["rejected"],
-        json!([{"line": 2, "reason": "not JSON"}])
+        json!([{"line": 3, "reason": "not JSON"}])
     );
     let refused = world
         .send("POST", "/v1/streams/clicks", &NDJSON, "nonsense\nmore")
@@ -171,5 +175,90 @@ async fn a_body_is_bounded_by_itself_and_with_all_others() {
         .post("/v1/streams/clicks", "{\"a\": 1}")
         .await
         .is_problem(429, "arriving at once");
+    world.post("/v1/streams/clicks", "{}").await.json();
+}
+
+fn gzipped(plain: &[u8]) -> Vec<u8> {
+    coded(Coding::Gzip, plain.to_vec()).unwrap()
+}
+
+async fn post_coded(world: &World, coding: &str, body: Vec<u8>) -> Answer {
+    let headers = [NDJSON[0], ("content-encoding", coding)];
+    let body = Full::new(Bytes::from(body));
+    world
+        .send_body("POST", "/v1/streams/clicks", &headers, body)
+        .await
+}
+
+#[tokio::test]
+async fn a_body_may_be_compressed() {
+    let world = World::ready();
+    let plain = b"{\"a\":1}\n{\"a\":2}";
+    // Members of gzip may follow one another.
+    let body = [gzipped(&plain[..8]), gzipped(&plain[8..])].concat();
+    let answer = post_coded(&world, "gzip", body).await.json();
+    assert_eq!(answer["accepted"], 2);
+    let post = world.log.last_post();
+    assert_eq!(post.digest, <[u8; 32]>::from(Sha256::digest(plain)));
+    assert_eq!(
+        post_coded(&world, "identity", plain.to_vec()).await.json()["accepted"],
+        2
+    );
+    let whole = gzipped(plain);
+    for broken in [
+        plain.to_vec(),
+        whole[..whole.len() - 9].to_vec(),
+        [&whole[..], b"x"].concat(),
+    ] {
+        let refused = post_coded(&world, "gzip", broken).await;
+        refused.is_problem(400, "not whole gzip");
+    }
+    for coding in ["br", "zstd", "gzip, gzip"] {
+        let refused = post_coded(&world, coding, whole.clone()).await;
+        refused.is_problem(415, "compress the body with gzip");
+        assert_eq!(refused.header("accept-encoding"), "gzip");
+    }
+}
+
+#[tokio::test]
+async fn a_gzip_bomb_does_not_go_off() {
+    let options = HttpOptions {
+        body_limit: 1 << 20,
+        ..HttpOptions::default()
+    };
+    let world = World::with(options);
+    let bomb = gzipped(&vec![b' '; 64 << 10]).repeat(4096);
+    assert!(bomb.len() < 1 << 20, "256 MiB fit as they are");
+    post_coded(&world, "gzip", bomb)
+        .await
+        .is_problem(413, "larger than 1048576 bytes");
+    let options = HttpOptions {
+        body_budget: 1 << 20,
+        ..HttpOptions::default()
+    };
+    let world = World::with(options);
+    let bomb = gzipped(&vec![b' '; 64 << 10]).repeat(64);
+    post_coded(&world, "gzip", bomb)
+        .await
+        .is_problem(429, "arriving at once");
+    // What it held is free again.
+    let body = gzipped(format!("{{\"a\":1}}{}", " ".repeat(100 << 10)).as_bytes());
+    assert_eq!(post_coded(&world, "gzip", body).await.json()["accepted"], 1);
+}
+
+#[tokio::test]
+async fn posts_wait_while_too_many_records_are_not_shown_yet() {
+    let world = World::with(HttpOptions {
+        max_backlog: std::time::Duration::from_secs(1),
+        ..HttpOptions::default()
+    });
+    world.fill();
+    world.post("/v1/streams/clicks", "{}").await.json();
+    world.later(600);
+    world.post("/v1/streams/clicks", "{}").await.json();
+    world.later(1001);
+    let refused = world.post("/v1/streams/clicks", "{}").await;
+    refused.is_problem(429, "stream 'clicks' is more than 1 s behind");
+    world.show(20, 4, Some(500));
     world.post("/v1/streams/clicks", "{}").await.json();
 }

@@ -1,10 +1,11 @@
 //! Reads: pages, cursors, keys, epochs, and waiting for a post.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{World, token};
+use super::{HttpOptions, NOW, World, token};
 use crate::row::Row;
 
 fn keys(answer: &Value) -> Vec<Value> {
@@ -294,4 +295,57 @@ async fn a_failed_query_says_why_and_the_others_go_on() {
     world.get("/v1/queries/names").await.json();
     let list = world.get("/v1/queries").await.json();
     assert_eq!(list["queries"][0]["failed"], "a sum left its type");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_says_how_stale_an_answer_may_be() {
+    let world = World::ready();
+    let read = async |most: &str| {
+        let address = format!("/v1/queries/counts?max_staleness={most}&timeout=1s");
+        world.get(&address).await
+    };
+    read("0ms").await.is_problem(503, "within 1000 ms");
+    // All that was acknowledged before it asked: the next epoch will do.
+    world.show(1_000_000, 3, Some(500));
+    assert_eq!(read("0ms").await.json()["as_of"], 1_000_000);
+    // While no input can be taken nobody waits for what may never come.
+    world.later(5000);
+    world.stale.store(true, Ordering::Relaxed);
+    let refused = read("1s").await;
+    refused.is_problem(503, "query 'counts' is 5000 ms behind its input");
+    let answer = read("10s").await.json();
+    assert_eq!(
+        (&answer["stale"], &answer["age_ms"]),
+        (&json!(true), &json!(5000))
+    );
+}
+
+#[tokio::test]
+async fn an_answer_that_lacks_old_input_is_stale() {
+    let world = World::with(HttpOptions {
+        stale_after: Duration::from_secs(2),
+        ..HttpOptions::default()
+    });
+    world.fill();
+    let at = |ms: i64| u64::try_from(NOW.0 + ms).unwrap();
+    let read = async || world.get("/v1/queries/counts").await.json();
+    world.show(at(0), 3, Some(500));
+    assert_eq!(read().await["stale"], false);
+    // Records keep coming, and epochs do not keep up with them.
+    for second in 1..=3 {
+        world.later(1000);
+        world.log.end.fetch_add(100, Ordering::SeqCst);
+        world.show(at(second * 1000), 4, Some(500));
+    }
+    let answer = read().await;
+    assert_eq!(
+        (&answer["stale"], &answer["age_ms"]),
+        (&json!(true), &json!(3000))
+    );
+    assert_eq!(world.get("/v1/queries").await.json()["stale"], true);
+    world.show(at(3001), 303, Some(500));
+    assert_eq!(read().await["stale"], false);
+    // None was shown for long.
+    world.later(2002);
+    assert_eq!(read().await["stale"], true);
 }

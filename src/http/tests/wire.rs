@@ -7,8 +7,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
-use super::{HttpOptions, World, token};
+use super::{HttpOptions, World, admin, token};
 use crate::http::{HttpError, serve};
 
 pub(super) struct Running {
@@ -47,6 +48,14 @@ impl Running {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         answer
+    }
+
+    /// Waits until so many connections are open, the one that asks among them.
+    pub(super) async fn until_connections(&self, count: &str) {
+        let ask = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        let line = format!("\nwaterclock_http_connections {count}\n");
+        let waiting = async { while !self.exchange(ask).await.contains(&line) {} };
+        timeout(Duration::from_secs(30), waiting).await.unwrap();
     }
 
     pub(super) async fn end(self) {
@@ -135,7 +144,7 @@ async fn connections_beyond_the_bound_wait_for_a_place() {
     let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let mut second = running.connect().await;
     second.write_all(request).await.unwrap();
-    let waits = tokio::time::timeout(Duration::from_millis(50), second.readable()).await;
+    let waits = timeout(Duration::from_millis(50), second.readable()).await;
     assert!(
         waits.is_err(),
         "the second connection was served beside the first"
@@ -186,7 +195,7 @@ async fn listening_for_everybody_without_a_token_is_refused() {
     .await
     .unwrap();
     listen(HttpOptions {
-        token: Some("s".into()),
+        tokens: vec![admin("s")],
         ..HttpOptions::default()
     })
     .await

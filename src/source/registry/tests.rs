@@ -384,14 +384,6 @@ fn a_url_is_one() {
     assert_eq!(double.asked(), ["GET /api/registry/schemas/ids/3"]);
 }
 
-#[cfg(not(feature = "tls"))]
-#[test]
-fn a_build_without_tls_says_so() {
-    let error = Registry::new(options("https://h")).err().unwrap();
-    assert!(error.to_string().contains("--features tls"), "{error}");
-}
-
-#[cfg(feature = "tls")]
 #[test]
 fn nothing_is_said_in_the_clear() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -290,6 +290,72 @@ fn union(prefix: &Prefix) -> Vec<Seen<'_, Hit>> {
     made.collect()
 }
 
+fn by_key<'a>(all: &'a [Seen<'_, Hit>]) -> BTreeMap<u8, Vec<&'a Hit>> {
+    let mut groups: BTreeMap<u8, Vec<&Hit>> = BTreeMap::new();
+    for seen in all {
+        groups.entry(seen.key).or_default().push(&seen.data);
+    }
+    groups
+}
+
+/// Every pair with the same key, and what has no partner.
+fn full_join<A: Serialize, B: Serialize>(
+    left: Vec<(u8, A)>,
+    right: Vec<(u8, B)>,
+    said: &mut Answer,
+) {
+    for (key, a) in &left {
+        for (_, b) in right.iter().filter(|(other, _)| other == key) {
+            said.row(key.to_string(), json(&(a, b)), None);
+        }
+    }
+    let is_alone = |key: &u8, others: Vec<u8>| !others.contains(key);
+    let rights = || right.iter().map(|(key, _)| *key).collect();
+    let lefts = || left.iter().map(|(key, _)| *key).collect();
+    for (key, a) in left.iter().filter(|(key, _)| is_alone(key, rights())) {
+        said.row(key.to_string(), json(&(a, None::<B>)), None);
+    }
+    for (key, b) in right.iter().filter(|(key, _)| is_alone(key, lefts())) {
+        said.row(key.to_string(), json(&(None::<A>, b)), None);
+    }
+}
+
+/// The queries whose rows come from tables, or from no window.
+fn of_tables(query: &str, shape: &Shape, prefix: &Prefix, said: &mut Answer) {
+    let watermark = prefix.over(streams_of(query));
+    match query {
+        "forever" => {
+            for (key, hits) in by_key(&hits(prefix, "hits")) {
+                said.row(key.to_string(), sum(&hits).to_string(), None);
+            }
+        }
+        "sides" => {
+            let all = hits(prefix, "hits");
+            let left = by_key(&all)
+                .into_iter()
+                .map(|(key, hits)| (key, hits.len()));
+            let right = latest(prefix, said).into_iter();
+            full_join(left.collect(), right.collect(), said);
+        }
+        "many_sides" => {
+            let left = kept(said, watermark, hits(prefix, "hits"), shape.join);
+            let right = latest(prefix, said).into_values();
+            let right = right.map(|user| (user.name, user));
+            full_join(left, right.collect(), said);
+        }
+        "sums" => {
+            let mut sums: BTreeMap<u8, i128> = BTreeMap::new();
+            for (_, hit) in kept(said, watermark, hits(prefix, "hits"), shape.join) {
+                *sums.entry(hit.part).or_insert(0) += i128::from(hit.n);
+            }
+            for (part, sum) in sums {
+                said.row(part.to_string(), sum.to_string(), None);
+            }
+        }
+        _ => unreachable!("no such query: {query}"),
+    }
+}
+
 /// What a query answers to a prefix.
 pub fn answer(query: &str, shape: usize, prefix: &Prefix) -> Answer {
     let shape = &SHAPES[shape];
@@ -334,6 +400,9 @@ pub fn answer(query: &str, shape: usize, prefix: &Prefix) -> Answer {
             for (key, pair) in kept(&mut said, watermark, met, 2 * shape.join) {
                 said.row(key.to_string(), json(&pair), None);
             }
+        }
+        "forever" | "sides" | "many_sides" | "sums" => {
+            of_tables(query, shape, prefix, &mut said);
         }
         "as_of_count" => {
             let met = as_of(shape, prefix, &mut said);

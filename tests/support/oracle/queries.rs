@@ -249,8 +249,34 @@ fn as_of_count<const S: usize>(flow: Flow) -> PerWindow<u64> {
     met.key_by(name_of).window(windowing::<S>()).count()
 }
 
+fn forever<const S: usize>(flow: Flow) -> Table<u8, i128> {
+    flow.stream::<Hit>().key_by(key_of).forever().sum(n_of)
+}
+fn sides<const S: usize>(flow: Flow) -> Table<u8, (Option<u64>, Option<User>)> {
+    let counts = flow.stream::<Hit>().key_by(key_of).forever().count();
+    counts.full_join(flow.table::<User>())
+}
+fn many_sides<const S: usize>(flow: Flow) -> Table<u8, (Option<Hit>, Option<User>)> {
+    let hits = flow.stream::<Hit>().key_by(key_of);
+    let users = flow.table::<User>().map(by_name_whole);
+    hits.keep(ms(SHAPES[S].join)).full_join(users)
+}
+fn by_name_whole(_: &u8, user: &User) -> (u8, User) {
+    (user.name, user.clone())
+}
+fn sums<const S: usize>(flow: Flow) -> Table<u8, i128> {
+    let hits = flow.stream::<Hit>().key_by(key_of);
+    hits.keep(ms(SHAPES[S].join)).map(part_and_n).sum(n_alone)
+}
+fn part_and_n(_: &u8, hit: &Hit) -> (u8, i64) {
+    (hit.part, hit.n)
+}
+fn n_alone(_: &u8, n: &i64) -> i64 {
+    *n
+}
+
 /// The queries' names.
-pub const QUERIES: [&str; 16] = [
+pub const QUERIES: [&str; 20] = [
     "users",
     "count",
     "sum",
@@ -267,6 +293,10 @@ pub const QUERIES: [&str; 16] = [
     "joined",
     "as_of",
     "as_of_count",
+    "forever",
+    "sides",
+    "many_sides",
+    "sums",
 ];
 
 /// All queries, then what else `count` could be: the same state, and other logic behind it.
@@ -288,6 +318,10 @@ fn of_shape<const S: usize>() -> Vec<Query> {
         Query::new("joined", "", joined::<S>),
         Query::new("as_of", "", as_of::<S>),
         Query::new("as_of_count", "", as_of_count::<S>),
+        Query::new("forever", "", forever::<S>),
+        Query::new("sides", "", sides::<S>),
+        Query::new("many_sides", "", many_sides::<S>),
+        Query::new("sums", "", sums::<S>),
         Query::new("count", "", busy::<S>),
     ]
 }
@@ -297,7 +331,7 @@ pub fn streams_of(query: &str) -> &'static [&'static str] {
     match query {
         "users" | "names" => &["users"],
         "union" => &["extras", "hits"],
-        "joined" | "as_of" | "as_of_count" => &["hits", "users"],
+        "joined" | "as_of" | "as_of_count" | "sides" | "many_sides" => &["hits", "users"],
         _ => &["hits"],
     }
 }

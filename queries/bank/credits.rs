@@ -1,0 +1,11 @@
+//! What each account ever received.
+
+use super::transfer::Transfer;
+use waterclock::prelude::*;
+
+pub fn query(flow: Flow) -> Table<i64, i128> {
+    flow.stream::<Transfer>()
+        .key_by(|transfer| transfer.to)
+        .forever()
+        .sum(|transfer| transfer.amount)
+}

@@ -1,0 +1,140 @@
+//! The unbounded boundary: of each key one accumulator over all its events, for ever.
+//!
+//! Events are combined per worker and epoch before anything is exchanged, as those of windows are.
+//! Nothing is ever late and nothing expires: state is one row per key there ever was, which is why
+//! a query has to say the word.
+
+use std::hash::Hash;
+use std::rc::Rc;
+
+use serde::{Deserialize, Serialize};
+
+use super::aggregate::Aggregate;
+use super::clock::Clock;
+use super::decode::{Batch, Rec, guard};
+use super::feed::Mark;
+use super::vault::Boundary;
+use super::windows::{Map, add};
+use crate::time::Epoch;
+
+/// The events of one key in one epoch, folded; also a row of the boundary as it is saved.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(
+    bound = "K: Serialize + serde::de::DeserializeOwned, A: Serialize + serde::de::DeserializeOwned"
+)]
+pub struct Total<K, A> {
+    /// The key.
+    pub key: K,
+    /// The accumulator.
+    pub acc: A,
+}
+
+/// Folds one epoch's events of a worker by key.
+pub fn combine<T, K: Hash + Eq, A: Aggregate<T>>(
+    batches: &[Batch<T>],
+    key: &impl Fn(&T) -> K,
+    aggregate: &A,
+    folded: &mut Vec<Total<K, A::Acc>>,
+    mut refuse: impl FnMut(&Rec<T>, String),
+) {
+    let mut accs: Map<K, A::Acc> = Map::default();
+    for record in batches.iter().flat_map(|batch| batch.iter()) {
+        // Whatever user code does, a record is in its accumulator wholly or not at all.
+        match guard(|| (key(&record.data), aggregate.one(&record.data))) {
+            Ok((key, one)) => add(&mut accs, key, &one, aggregate),
+            Err(reason) => refuse(record, reason),
+        }
+    }
+    folded.extend(accs.into_iter().map(|(key, acc)| Total { key, acc }));
+}
+
+/// One worker's share of the boundary.
+pub struct Totals<K, T, A: Aggregate<T>> {
+    aggregate: Rc<A>,
+    boundary: Boundary,
+    accs: Map<K, A::Acc>,
+    restored: Vec<Total<K, A::Acc>>,
+    /// Whether only the rows at the end are wanted.
+    final_only: bool,
+}
+
+impl<K, T, A> Totals<K, T, A>
+where
+    K: Clone + Hash + Eq + Serialize + serde::de::DeserializeOwned + Send + 'static,
+    A: Aggregate<T>,
+{
+    /// Starts with the rows saved for this worker.
+    pub fn new(
+        aggregate: Rc<A>,
+        boundary: Boundary,
+        is_mine: impl Fn(&K) -> bool,
+        final_only: bool,
+    ) -> Self {
+        let restored = boundary.restore::<Total<K, A::Acc>>(|row| is_mine(&row.key));
+        Totals {
+            aggregate,
+            boundary,
+            accs: Map::default(),
+            restored,
+            final_only,
+        }
+    }
+
+    /// Takes a closed epoch; emits the changes of the table.
+    pub fn retire(
+        &mut self,
+        clock: &Clock,
+        events: Vec<Total<K, A::Acc>>,
+        out: &mut Vec<((K, A::Out), Epoch, isize)>,
+    ) {
+        for Total { key, acc } in std::mem::take(&mut self.restored).into_iter().chain(events) {
+            if self.final_only {
+                add(&mut self.accs, key, &acc, &*self.aggregate);
+            } else {
+                self.show(clock.epoch, key, acc, out);
+            }
+        }
+        match clock.mark {
+            Mark::End if self.final_only => {
+                let row = |(key, acc): (&K, &A::Acc)| {
+                    ((key.clone(), self.aggregate.finish(acc)), clock.epoch, 1)
+                };
+                out.extend(self.accs.iter().map(row));
+            }
+            Mark::Checkpoint => self.boundary.save(clock.epoch, self.rows()),
+            _ => {}
+        }
+    }
+
+    /// Makes the checkpoint of an epoch fail: what user code left half done must not be saved.
+    pub fn refuse_save(&self, epoch: Epoch) {
+        self.boundary.refuse(epoch);
+    }
+
+    /// Adds to a key's accumulator and emits how its row changes.
+    fn show(
+        &mut self,
+        epoch: Epoch,
+        key: K,
+        acc: A::Acc,
+        out: &mut Vec<((K, A::Out), Epoch, isize)>,
+    ) {
+        let mut emit = |value, diff| out.push(((key.clone(), value), epoch, diff));
+        if let Some(sum) = self.accs.get_mut(&key) {
+            emit(self.aggregate.finish(sum), -1);
+            self.aggregate.merge(sum, &acc);
+            emit(self.aggregate.finish(sum), 1);
+        } else {
+            emit(self.aggregate.finish(&acc), 1);
+            self.accs.insert(key, acc);
+        }
+    }
+
+    fn rows(&self) -> Vec<Total<K, A::Acc>> {
+        let row = |(key, acc): (&K, &A::Acc)| Total {
+            key: key.clone(),
+            acc: acc.clone(),
+        };
+        self.accs.iter().map(row).collect()
+    }
+}
