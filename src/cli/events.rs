@@ -33,10 +33,10 @@ impl<R: BufRead> Events<R> {
             let mut line = Vec::new();
             let read = self.0.by_ref().take(room).read_until(b'\n', &mut line)?;
             if line.pop_if(|last| *last == b'\n').is_none() {
-                return match read as u64 == room {
-                    true => Err(io::Error::from(ErrorKind::FileTooLarge)),
-                    false => Ok(None),
-                };
+                if read as u64 == room {
+                    return Err(io::Error::from(ErrorKind::FileTooLarge));
+                }
+                return Ok(None);
             }
             room -= read as u64;
             line.pop_if(|last| *last == b'\r');

@@ -330,9 +330,9 @@ mod tests {
                 .all(|change| change.diff > 0 && !change.is_expiry)
         );
         let mut bag = Bag::new();
-        changes
-            .iter()
-            .for_each(|change| shift(&mut bag, small(&change.row), change.diff));
+        for change in changes {
+            shift(&mut bag, small(&change.row), change.diff);
+        }
         bag
     }
 
