@@ -9,7 +9,7 @@
 //! * [`time`], [`record`], [`row`], [`number`]: the vocabulary; no I/O, no threads, no timely
 //! * [`columns`], [`dataflow`]: rows as columns; operators that the libraries lack
 //! * [`query`], [`view`]: what users write; what readers read
-//! * [`source`], [`state`], [`worker`]: the edges, and the threads that drive them
+//! * [`source`], [`sink`], [`state`], [`worker`]: the edges, and the threads that drive them
 
 pub mod cli;
 pub mod columns;
@@ -20,6 +20,7 @@ pub mod number;
 pub mod query;
 pub mod record;
 pub mod row;
+pub mod sink;
 pub mod source;
 pub mod state;
 pub mod testing;

@@ -136,6 +136,7 @@ fn start_with(home: &Path, feed: &Feed, overrides: &Overrides, options: LiveOpti
         catalog: Catalog::of(std::slice::from_ref(&query), overrides).unwrap(),
         queries: vec![query],
         sources: vec![Box::new(feed.clone())],
+        sinks: Vec::new(),
         data: DataDir::open(home).unwrap(),
         // Epochs that do not follow the clock follow each other.
         clock: Arc::new(|| Timestamp(0)),

@@ -307,29 +307,58 @@ fn of_many_late_records_the_newest_are_kept_and_all_are_counted() {
     );
 }
 
-#[test]
-fn all_rows_of_a_window_go_at_one_instant_and_nothing_else_does() {
+/// The changes of `count` that each epoch's hits of `(key, at)` make, as sign and key.
+fn counted(epochs: &[&[(u8, i64)]]) -> Vec<Vec<String>> {
     // Windows of 1 s, kept for 1.5 s, open for 0.4 s after their end.
     let mut steps = start(7, 0, PLAINLY, None);
-    let hit = |key: u8, at: i64| format!(r#"{{"key":{key},"part":2,"n":3,"x":0.5,"at":{at}}}"#);
-    let mut feed = |lines: &[String]| {
-        let epoch = steps.epoch(Round::new().records("hits", 0, &lines.join("\n")));
+    let hit = |(key, at): &(u8, i64)| {
+        format!(r#"{{"key":{key},"part":2,"n":3,"x":0.5,"at":{at}}}"#) + "\n"
+    };
+    let short = |(row, diff): (Row, i64)| format!("{diff} {}", row.key);
+    let mut feed = |hits: &[(u8, i64)]| {
+        let lines: String = hits.iter().map(hit).collect();
+        let epoch = steps.epoch(Round::new().records("hits", 0, &lines));
         let changes = steps.changes("count").into_iter();
         let of = |(at, changes): (_, Bag)| (at == epoch).then_some(changes);
-        let changes = changes.filter_map(of).flatten();
-        let short = |(row, diff): (Row, i64)| format!("{diff} {}", row.key);
-        changes.map(short).collect::<Vec<_>>()
+        changes.filter_map(of).flatten().map(short).collect()
     };
-    assert_eq!(
-        feed(&[hit(1, 0), hit(2, 999), hit(3, 1000), hit(1, 500)]).len(),
-        3
-    );
+    epochs.iter().map(|hits| feed(hits)).collect()
+}
+
+#[test]
+fn all_rows_of_a_window_go_at_one_instant_and_nothing_else_does() {
+    let hits: [&[_]; 3] = [
+        &[(1, 0), (2, 999), (3, 1000), (1, 500)],
+        &[(9, 2499)],
+        &[(8, 2500)],
+    ];
+    let changes = counted(&hits);
+    assert_eq!(changes[0].len(), 3);
     // Nothing happens while it becomes final, nor just before it goes.
-    let only = |at| [format!(r#"1 [9,{{"start":{at},"end":{}}}]"#, at + 1000)];
-    assert_eq!(feed(&[hit(9, 2499)]), only(2000));
+    assert_eq!(changes[1], [r#"1 [9,{"start":2000,"end":3000}]"#]);
     let gone = [
         r#"-1 [1,{"start":0,"end":1000}]"#,
         r#"-1 [2,{"start":0,"end":1000}]"#,
     ];
-    assert_eq!(feed(&[hit(8, 2500)])[..2], gone);
+    assert_eq!(changes[2][..2], gone);
+}
+
+#[test]
+fn a_window_that_time_leaps_over_is_there_for_one_epoch() {
+    let leaps: [&[_]; 3] = [
+        &[(1, 0), (9, 100_000)],
+        &[(2, 100_001), (9, 200_000)],
+        &[(9, 200_001)],
+    ];
+    let of = |key: u8, start: i64| format!(r#"[{key},{{"start":{start},"end":{}}}]"#, start + 1000);
+    let [one, two, nine] = [of(1, 0), of(2, 100_000), of(9, 100_000)];
+    let last = of(9, 200_000);
+    let changes = counted(&leaps);
+    let (gone, come) = (
+        |key: &str| format!("-1 {key}"),
+        |key: &str| format!("1 {key}"),
+    );
+    assert_eq!(changes[0], [come(&one), come(&nine)]);
+    assert_eq!(changes[1], [gone(&one), come(&two), come(&last)]);
+    assert_eq!(changes[2][..2], [gone(&two), gone(&nine)]);
 }

@@ -113,6 +113,9 @@ pub struct RunArgs {
     /// Starts without the checkpoints and the journal, from what the logs still hold.
     #[arg(long)]
     pub from_scratch: bool,
+    /// Has a sink send its query's whole answer again, whatever it has sent before.
+    #[arg(long, value_name = "NAME")]
+    pub restart_sink: Vec<String>,
     /// Serves beyond loopback although nothing authenticates the callers.
     #[arg(long)]
     pub insecure: bool,

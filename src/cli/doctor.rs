@@ -19,6 +19,7 @@ pub fn show_doctor(service: &ServiceUrl, out: &mut dyn Write) -> Result<ExitCode
     let is_stale = answer["stale"] == true;
     let queries = list(answer, "queries")?;
     let streams = list(client.get("/v1/streams", &[])?, "streams")?;
+    let sinks = list(client.get("/v1/sinks", &[])?, "sinks")?;
     let mut wrong = Vec::new();
     if !is_ready {
         wrong.push("not ready: what was shown before is being computed again".to_owned());
@@ -34,6 +35,11 @@ pub fn show_doctor(service: &ServiceUrl, out: &mut dyn Write) -> Result<ExitCode
         )
     }));
     wrong.extend(streams.iter().flat_map(|stream| troubles(stream, now)));
+    let hindered = sinks.iter().filter(|sink| sink["reason"].is_string());
+    wrong.extend(hindered.map(|sink| {
+        let [name, state, reason] = ["name", "state", "reason"].map(|key| plain(&sink[key]));
+        format!("sink '{name}' is {state}: {reason}")
+    }));
     for query in &queries {
         let complete = &query["watermark"];
         let name = plain(&query["name"]);
@@ -134,9 +140,15 @@ mod tests {
 
     /// What is printed for one query of the streams, and whether all is well.
     fn shown(query: &Value, streams: Value) -> (String, bool) {
+        shown_with(query, streams, json!([]))
+    }
+
+    fn shown_with(query: &Value, streams: Value, sinks: Value) -> (String, bool) {
         let list = json!({"now": 100_000, "ready": true, "queries": [query]}).to_string();
         let streams = json!({"streams": streams}).to_string();
-        let (url, server) = serve(vec![("200 OK", list), ("200 OK", streams)]);
+        let sinks = json!({"sinks": sinks}).to_string();
+        let answers = [list, streams, sinks].map(|body| ("200 OK", body));
+        let (url, server) = serve(answers.to_vec());
         let mut out = Vec::new();
         let code = show_doctor(&at(&url), &mut out).unwrap();
         server.join().unwrap();
@@ -195,11 +207,14 @@ nothing is wrong
                               "problem": problem}]);
         let query = json!({"name": "q", "streams": ["s"], "watermark": null,
                            "failed": "it panicked"});
-        let (text, is_well) = shown(&query, streams);
+        let sinks = json!([{"name": "out", "state": "stopped", "reason": "two rows"},
+                           {"name": "well", "state": "running", "reason": null}]);
+        let (text, is_well) = shown_with(&query, streams, sinks);
         let expected = "
 wrong:
   query 'q' failed: it panicked
   stream 's', for 30.0 s: no broker of 'b:1' can be reached
+  sink 'out' is stopped: two rows
 ";
         assert!(text.ends_with(expected), "{text}");
         assert!(!is_well);

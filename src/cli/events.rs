@@ -33,10 +33,11 @@ impl<R: BufRead> Events<R> {
             let mut line = Vec::new();
             let read = self.0.by_ref().take(room).read_until(b'\n', &mut line)?;
             if line.pop_if(|last| *last == b'\n').is_none() {
-                if read as u64 == room {
-                    return Err(io::Error::from(ErrorKind::FileTooLarge));
-                }
-                return Ok(None);
+                return if read as u64 == room {
+                    Err(io::Error::from(ErrorKind::FileTooLarge))
+                } else {
+                    Ok(None)
+                };
             }
             room -= read as u64;
             line.pop_if(|last| *last == b'\r');

@@ -127,7 +127,8 @@ fn write_rows(rows: &[Value], out: &mut dyn Write) -> Result<(), ClientError> {
     Ok(grid.write(out)?)
 }
 
-/// Shows, per query, what is answered and how fresh it is, and per partition what is read.
+/// Shows, per query, what is answered and how fresh it is, per partition what is read, and per sink
+/// what is sent.
 ///
 /// Freshness is the age of the newest epoch by the service's own clock.
 pub fn show_status(service: &ServiceUrl, out: &mut dyn Write) -> Result<(), ClientError> {
@@ -167,7 +168,8 @@ pub fn show_status(service: &ServiceUrl, out: &mut dyn Write) -> Result<(), Clie
         )?;
     }
     writeln!(out)?;
-    write_streams(&streams, out)
+    write_streams(&streams, out)?;
+    write_sinks(&list(client.get("/v1/sinks", &[])?, "sinks")?, out)
 }
 
 fn write_streams(streams: &[Value], out: &mut dyn Write) -> Result<(), ClientError> {
@@ -211,6 +213,41 @@ fn write_streams(streams: &[Value], out: &mut dyn Write) -> Result<(), ClientErr
                 harmless(problem)
             )?;
         }
+    }
+    Ok(())
+}
+
+/// Shows how each sink fares; nothing where there are none.
+fn write_sinks(sinks: &[Value], out: &mut dyn Write) -> Result<(), ClientError> {
+    if sinks.is_empty() {
+        return Ok(());
+    }
+    writeln!(out)?;
+    let headings = [
+        "SINK",
+        "QUERY",
+        "TOPIC",
+        "STATE",
+        ">WAITING",
+        ">LAG",
+        ">COMMITTED",
+    ];
+    let mut grid = Grid::new(&headings);
+    for sink in sinks {
+        grid.row(vec![
+            plain(&sink["name"]),
+            plain(&sink["query"]),
+            plain(&sink["topic"]),
+            plain(&sink["state"]),
+            plain(&sink["waiting_messages"]),
+            sink["lag_ms"].as_i64().map_or(ABSENT.to_owned(), span),
+            plain(&sink["committed_messages"]),
+        ]);
+    }
+    grid.write(out)?;
+    for sink in sinks.iter().filter(|sink| sink["reason"].is_string()) {
+        let (name, state) = (plain(&sink["name"]), plain(&sink["state"]));
+        writeln!(out, "{name} is {state}: {}", plain(&sink["reason"]))?;
     }
     Ok(())
 }
@@ -337,15 +374,16 @@ mod tests {
     }
 
     #[test]
-    fn the_status_shows_queries_and_partitions() {
+    fn the_status_shows_queries_partitions_and_sinks() {
         let queries = r#"{"now":1200,"queries":[{"name":"page_views","rows":3,"upper":1000,
             "watermark":295000,"late":2,"rejected":0,"failed":"it panicked"}]}"#;
         let streams = r#"{"streams":[{"name":"visits","source":"log","partitions":[{"partition":0,
             "position":9,"lag":1,"watermark":295000,"idle":true}]},{"name":"clicks"}]}"#;
-        let (url, server) = serve(vec![
-            ("200 OK", queries.to_owned()),
-            ("200 OK", streams.to_owned()),
-        ]);
+        let sinks = r#"{"sinks":[{"name":"s","query":"page_views","topic":"out","lag_ms":1500,
+            "state":"retrying","reason":"no broker","waiting_messages":7,"waiting_bytes":70,
+            "committed_messages":12}]}"#;
+        let answers = [queries, streams, sinks].map(|body| ("200 OK", body.to_owned()));
+        let (url, server) = serve(answers.to_vec());
         let text = shown(|out| show_status(&at(&url), out));
         let expected = "\
 QUERY       ROWS  COMPLETE THROUGH       FRESH  LATE  REJECTED
@@ -355,9 +393,13 @@ page_views failed: it panicked
 STREAM  SOURCE  PARTITION  POSITION  LAG  WATERMARK             IDLE
 visits  log             0         9    1  1970-01-01T00:04:55Z  idle
 clicks  -               -         -    -  -
+
+SINK  QUERY       TOPIC  STATE     WAITING    LAG  COMMITTED
+s     page_views  out    retrying        7  1.5 s         12
+s is retrying: no broker
 ";
         assert_eq!(text, expected);
-        assert_eq!(server.join().unwrap().len(), 2);
+        assert_eq!(server.join().unwrap().len(), 3);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use waterclock::cli::CheckArgs;
 use waterclock::state::CheckpointStore;
 use waterclock::worker::restore::{Fate, fates};
 
-use super::setting::{catalog, selected};
+use super::setting::{catalog, selected, sink_specs};
 
 /// Checks the configuration, the queries and the newest checkpoint; touches nothing.
 pub fn check(args: &CheckArgs, all: Vec<Query>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
@@ -18,6 +18,10 @@ pub fn check(args: &CheckArgs, all: Vec<Query>, out: &mut dyn Write) -> anyhow::
     writeln!(out, "configuration: ok")?;
     let (count, streams) = (catalog.queries.len(), catalog.stream_names().join(", "));
     writeln!(out, "queries: {count}, reading {streams}")?;
+    for sink in sink_specs(&config, &catalog)? {
+        let (name, query, topic) = (sink.name, sink.query, sink.topic);
+        writeln!(out, "sink {name}: {query} to topic '{topic}'")?;
+    }
     let store = CheckpointStore::inspect(&config.service.data_dir);
     let Some(checkpoint) = store.newest_valid()? else {
         writeln!(out, "checkpoint: none, the service starts empty")?;

@@ -23,7 +23,7 @@ use waterclock::state::DataDir;
 use waterclock::view::{Checkpoints, History, Ingest};
 use waterclock::worker::live::{Live, LiveOptions, Work};
 
-use super::setting::{catalog, clock, max_drift, poison, selected, sources};
+use super::setting::{catalog, clock, max_drift, poison, selected, sinks, sources};
 
 /// The stream that the demo's generator feeds.
 const DEMO: &str = "visits";
@@ -39,6 +39,7 @@ pub fn run(args: &RunArgs, all: Vec<Query>) -> anyhow::Result<()> {
     let config = args.config(std::env::vars())?;
     let queries = selected(all, &config.service.queries)?;
     let catalog = catalog(&config, &queries)?;
+    let sinks = sinks(&config, &catalog, &args.restart_sink)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -66,6 +67,7 @@ pub fn run(args: &RunArgs, all: Vec<Query>) -> anyhow::Result<()> {
         queries,
         catalog,
         sources: sources.opened,
+        sinks,
         data,
         clock: clock(),
     };
@@ -79,6 +81,7 @@ pub fn run(args: &RunArgs, all: Vec<Query>) -> anyhow::Result<()> {
         ingest,
         checkpoints: Arc::clone(&live) as Arc<dyn Checkpoints>,
         sources: sources.said,
+        sinks: Arc::clone(&live.outboxes),
         stale: Arc::clone(&live.stale),
         options: http_options(&config)?,
         clock: clock(),
@@ -237,6 +240,7 @@ fn die_on_panic() {
         report(panic);
         let on = std::thread::current().name().unwrap_or_default().to_owned();
         if on.starts_with("timely")
+            || on.starts_with("sink-")
             || on.starts_with("kafka")
             || on == "coordinator"
             || on == "snapshots"

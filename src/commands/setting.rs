@@ -6,9 +6,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, anyhow, bail};
 use waterclock::Query;
-use waterclock::config::{Config, OnLost, PoisonPolicy, RecordFormat, StreamConfig, StreamSource};
+use waterclock::config::{
+    Config, OnLost, PoisonPolicy, RecordFormat, SinkConfig, StreamConfig, StreamSource,
+};
 use waterclock::query::{BuildError, Catalog, Overrides};
 use waterclock::record::{Format, Schemas};
+use waterclock::sink::kafka::{KafkaSettings, KafkaSink};
 use waterclock::source::file::{self, FileOptions, FileSource};
 use waterclock::source::kafka::{self, KafkaOptions, KafkaSource, Start};
 use waterclock::source::log::{EmbeddedLog, LogOptions, StreamDef};
@@ -16,7 +19,8 @@ use waterclock::source::registry::RegistryOptions;
 use waterclock::source::{Clock, Source};
 use waterclock::state::DataDir;
 use waterclock::time::{Timestamp, seconds};
-use waterclock::worker::Poison;
+use waterclock::view::{Mode, SinkSpec};
+use waterclock::worker::{Poison, SinkPlan};
 
 /// After how long a partition of a topic that has data and sends none is told to be silent.
 const SILENT_AFTER: Duration = seconds(30);
@@ -85,6 +89,77 @@ pub fn poison(config: &Config) -> BTreeMap<String, Poison> {
         .iter()
         .map(|(name, stream)| (name.clone(), policy(stream.poison)))
         .collect()
+}
+
+/// The sinks that the configuration names, each of a query that can feed it.
+pub fn sink_specs(config: &Config, catalog: &Catalog) -> anyhow::Result<Vec<SinkSpec>> {
+    let spec = |(name, sink): (&String, &SinkConfig)| {
+        let query = catalog
+            .queries
+            .iter()
+            .find(|query| query.name == sink.query);
+        let Some(query) = query else {
+            let known: Vec<&str> = catalog.queries.iter().map(|q| q.name.as_str()).collect();
+            let unknown = BuildError::UnknownQuery(sink.query.clone(), known.join(", "));
+            bail!("[sinks.{name}]: {unknown}");
+        };
+        if sink.mode == Mode::Final && !query.has_final {
+            bail!(
+                "[sinks.{name}]: the rows of query '{}' never become final: send them as they \
+                 change, with mode = \"upsert\"",
+                sink.query
+            );
+        }
+        Ok(SinkSpec {
+            name: name.clone(),
+            query: sink.query.clone(),
+            topic: sink.topic.clone(),
+            mode: sink.mode,
+            delivery: sink.delivery,
+            buffer_bytes: sink.buffer_bytes,
+        })
+    };
+    config.sinks.iter().map(spec).collect()
+}
+
+/// The sinks, ready to run; of those to restart nothing counts that they have sent before.
+pub fn sinks(
+    config: &Config,
+    catalog: &Catalog,
+    restart: &[String],
+) -> anyhow::Result<Vec<SinkPlan>> {
+    if let Some(unknown) = restart
+        .iter()
+        .find(|name| !config.sinks.contains_key(*name))
+    {
+        let known: Vec<&str> = config.sinks.keys().map(String::as_str).collect();
+        bail!(
+            "--restart-sink {unknown}: there is no such sink: there are {}",
+            if known.is_empty() {
+                "none".to_owned()
+            } else {
+                known.join(", ")
+            }
+        );
+    }
+    let properties = config.kafka.client_properties()?;
+    let plan = |spec: SinkSpec| {
+        let settings = KafkaSettings {
+            properties: properties.clone(),
+            group: config.kafka.group.clone(),
+            sink: spec.name.clone(),
+            topic: spec.topic.clone(),
+            delivery: spec.delivery,
+        };
+        let sink = KafkaSink::new(settings).map_err(anyhow::Error::msg)?;
+        Ok(SinkPlan {
+            interval: config.sinks[&spec.name].commit_interval,
+            restarts: restart.contains(&spec.name),
+            sink: Box::new(sink),
+            spec,
+        })
+    };
+    sink_specs(config, catalog)?.into_iter().map(plan).collect()
 }
 
 /// How far partitions may run ahead, by stream.

@@ -15,7 +15,8 @@ impl Config {
         self.validate_service()?;
         self.validate_http()?;
         self.validate_bounds()?;
-        self.validate_streams()
+        self.validate_streams()?;
+        self.validate_sinks()
     }
 
     fn validate_service(&self) -> Result<(), ConfigError> {

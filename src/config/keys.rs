@@ -5,6 +5,7 @@ use toml::{Table, Value};
 
 use super::load::ConfigError;
 use super::settings::{Config, DemoConfig, RecordFormat, StreamConfig};
+use super::sinks::SinkConfig;
 use crate::time::seconds;
 
 /// Every variable that configures the service starts like this.
@@ -60,12 +61,12 @@ pub fn refuse_unknown(table: &Table) -> Result<(), ConfigError> {
         };
         for (key, value) in entries {
             match (section.as_str(), value) {
-                ("streams", Value::Table(settings)) => {
+                ("streams" | "sinks", Value::Table(settings)) => {
                     for name in settings.keys() {
                         refuse_unless_known(&[section, key, name])?;
                     }
                 }
-                ("streams", _) => {}
+                ("streams" | "sinks", _) => {}
                 _ if [section.as_str(), key] == SECRET => {
                     return Err(ConfigError::Invalid {
                         key: "http.token".to_owned(),
@@ -116,8 +117,8 @@ fn is_service_link(rest: &str) -> bool {
 fn sample_of(path: &[&str]) -> Option<Value> {
     match path {
         SECRET => Some(Value::String(String::new())),
-        ["streams", _, key] => stream_samples().remove(*key),
-        [section, key] if *section != "streams" => match samples().remove(*section)? {
+        [section, _, key] => samples_of_one(section).remove(*key),
+        [section, key] if !is_named(section) => match samples().remove(*section)? {
             Value::Table(mut entries) => entries.remove(*key),
             _ => None,
         },
@@ -134,14 +135,24 @@ fn samples() -> Table {
     Table::try_from(config).expect("the settings are plain values")
 }
 
-fn stream_samples() -> Table {
-    let stream = StreamConfig {
-        format: Some(RecordFormat::Ndjson),
-        lateness: Some(seconds(5)),
-        max_drift: Some(seconds(60)),
-        ..StreamConfig::default()
+/// Whether a section has a name between it and its keys.
+fn is_named(section: &str) -> bool {
+    ["streams", "sinks"].contains(&section)
+}
+
+/// The keys of one stream or sink, with a value for each.
+fn samples_of_one(section: &str) -> Table {
+    let samples = match section {
+        "streams" => Table::try_from(StreamConfig {
+            format: Some(RecordFormat::Ndjson),
+            lateness: Some(seconds(5)),
+            max_drift: Some(seconds(60)),
+            ..StreamConfig::default()
+        }),
+        "sinks" => Table::try_from(SinkConfig::default()),
+        _ => Ok(Table::new()),
     };
-    Table::try_from(stream).expect("the settings are plain values")
+    samples.expect("the settings are plain values")
 }
 
 /// The text of a variable as a value of the sample's type; otherwise what was expected.
@@ -204,9 +215,9 @@ fn insert(table: &mut Table, path: &[&str], value: Value) -> Result<(), String> 
 
 /// The existing key most like this one.
 fn nearest(key: &str) -> String {
-    let stream = key
-        .strip_prefix("streams.")
-        .and_then(|rest| rest.split('.').next());
+    let mut parts = key.splitn(3, '.');
+    let named = parts.next().filter(|section| is_named(section));
+    let name = parts.next().filter(|name| !name.is_empty());
     let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
     let mut known: Vec<String> = Vec::new();
     for (section, value) in samples() {
@@ -217,12 +228,11 @@ fn nearest(key: &str) -> String {
             known.push(section);
         }
     }
-    let stream = stream.filter(|name| !name.is_empty()).unwrap_or("NAME");
-    known.extend(
-        stream_samples()
-            .keys()
-            .map(|name| format!("streams.{stream}.{name}")),
-    );
+    for section in ["streams", "sinks"] {
+        let name = name.filter(|_| named == Some(section)).unwrap_or("NAME");
+        let keys = samples_of_one(section);
+        known.extend(keys.keys().map(|key| format!("{section}.{name}.{key}")));
+    }
     known
         .into_iter()
         .min_by_key(|candidate| {

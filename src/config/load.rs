@@ -115,7 +115,7 @@ fn one_line(error: &toml::de::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{PoisonPolicy, StreamSource};
+    use super::super::{PoisonPolicy, SinkConfig, StreamSource};
     use super::*;
     use crate::time::{minutes, seconds};
 
@@ -140,7 +140,8 @@ mod tests {
         assert_eq!(parse(EXAMPLE, &[]).unwrap(), Config::default());
         assert_eq!(Config::load(None, []).unwrap(), Config::default());
         let keys = Table::try_from(Config::default()).unwrap();
-        for (section, entries) in keys.iter().filter(|(section, _)| *section != "streams") {
+        let is_named = |section: &str| ["streams", "sinks"].contains(&section);
+        for (section, entries) in keys.iter().filter(|(section, _)| !is_named(section)) {
             for key in entries.as_table().unwrap().keys() {
                 let line = format!("\n{key} = ");
                 assert!(EXAMPLE.contains(&line), "the example lacks {section}.{key}");
@@ -149,13 +150,23 @@ mod tests {
     }
 
     #[test]
-    fn the_commented_streams_of_the_example_are_right() {
+    fn the_commented_streams_and_sinks_of_the_example_are_right() {
         let text: Vec<&str> = EXAMPLE
             .lines()
             .filter_map(|line| line.strip_prefix("#: "))
             .collect();
         let config = parse(&text.join("\n"), &[]).unwrap();
         config.validate().unwrap();
+        let clicks = &config.sinks["clicks"];
+        let named = SinkConfig {
+            query: clicks.query.clone(),
+            topic: clicks.topic.clone(),
+            ..SinkConfig::default()
+        };
+        assert_eq!(*clicks, named, "it shows the defaults");
+        for key in Table::try_from(named).unwrap().keys() {
+            assert!(EXAMPLE.contains(&format!("\n#: {key} = ")), "{key}");
+        }
         let orders = &config.streams["orders"];
         assert_eq!(orders.source, StreamSource::File);
         assert_eq!(orders.lateness, Some(minutes(1)));
@@ -215,6 +226,8 @@ mod tests {
                 "streams.s.poisn",
                 "streams.s.poison",
             ),
+            ("[sinks.s]\nqery = 1", "sinks.s.qery", "sinks.s.query"),
+            ("[kafka]\nbroker = 1", "kafka.broker", "kafka.brokers"),
         ] {
             let message = refusal(text, &[]);
             assert!(message.contains(&format!("'{key}'")), "{message}");

@@ -7,6 +7,7 @@ mod check;
 mod keys;
 mod load;
 mod settings;
+mod sinks;
 mod streams;
 
 pub use load::ConfigError;
@@ -15,3 +16,4 @@ pub use settings::{
     OnLost, PoisonPolicy, RecordFormat, ServiceConfig, SnapshotConfig, StreamConfig, StreamSource,
     TimeConfig,
 };
+pub use sinks::SinkConfig;

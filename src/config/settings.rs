@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::sinks::SinkConfig;
 use crate::time::{hours, minutes, seconds};
 
 /// Everything that may be configured. [`Config::default`] is the service without a file.
@@ -31,10 +32,12 @@ pub struct Config {
     /// The generator of visits; `None` turns it off, and so does a file without `[demo]`.
     #[serde(default = "no_demo")]
     pub demo: Option<DemoConfig>,
-    /// The Kafka cluster that streams are read from.
+    /// The Kafka cluster that streams are read from, and sinks send to.
     pub kafka: KafkaConfig,
     /// Settings of single streams; a stream not named here is an embedded log.
     pub streams: BTreeMap<String, StreamConfig>,
+    /// Where answers go besides readers.
+    pub sinks: BTreeMap<String, SinkConfig>,
 }
 
 /// `[service]`
@@ -301,6 +304,7 @@ impl Default for Config {
             kafka: KafkaConfig::default(),
             demo: Some(DemoConfig::default()),
             streams: BTreeMap::new(),
+            sinks: BTreeMap::new(),
         }
     }
 }
@@ -404,7 +408,7 @@ impl Default for DemoConfig {
 }
 
 /// Durations as text: `250ms`, `5s`, `2m`, `1h`, `7d`.
-mod duration_text {
+pub(super) mod duration_text {
     use std::time::Duration;
 
     use serde::de::Error;

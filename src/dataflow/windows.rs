@@ -192,6 +192,9 @@ where
     }
 
     /// Takes a closed epoch: its events, then its watermark. Emits the changes of the table.
+    ///
+    /// What expires was final before the epoch: every final row is there for one epoch at least
+    /// (decision record 0010).
     pub fn retire(
         &mut self,
         clock: &Clock,
@@ -204,7 +207,12 @@ where
             epoch: clock.epoch,
             out,
         };
-        for row in std::mem::take(&mut self.restored) {
+        let restored = std::mem::take(&mut self.restored);
+        // The epoch restored is shown as it was.
+        if restored.is_empty() && clock.mark != Mark::End {
+            self.expire(watermark, &mut emit);
+        }
+        for row in restored {
             self.restore(row, &mut emit);
         }
         for event in events {
@@ -216,9 +224,6 @@ where
             self.keep_pane(event);
         }
         self.close(watermark, &mut emit);
-        if clock.mark != Mark::End {
-            self.expire(watermark, &mut emit);
-        }
         if clock.mark == Mark::Checkpoint {
             self.boundary.save(clock.epoch, self.rows(watermark));
         }

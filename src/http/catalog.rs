@@ -1,4 +1,4 @@
-//! What there is: queries, streams and checkpoints, and whether the service is ready.
+//! What there is: queries, streams, sinks and checkpoints, and whether the service is ready.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::params;
 use super::problem::{Kind, Problem};
 use super::state::State;
 use crate::time::{Epoch, Timestamp};
-use crate::view::{CheckpointInfo, Labels, ReadError, Trouble, View};
+use crate::view::{CheckpointInfo, Labels, ReadError, SinkStatus, Trouble, View};
 
 #[derive(Serialize)]
 struct QueryList<'a> {
@@ -204,6 +204,19 @@ fn stream_entry(state: &State, name: &str, labels: Option<&Labels>) -> StreamEnt
         problem: standing.trouble.map(ProblemEntry::from),
         partitions,
     }
+}
+
+#[derive(Serialize)]
+struct SinkList {
+    sinks: Vec<SinkStatus>,
+}
+
+/// `GET /v1/sinks`.
+pub(super) fn sinks(state: &State, raw: &str) -> Result<Response, Problem> {
+    params::none(raw)?;
+    let sinks = state.service.sinks.iter();
+    let sinks = sinks.map(|outbox| outbox.status()).collect();
+    Ok(json(&SinkList { sinks }))
 }
 
 #[derive(Serialize)]

@@ -14,7 +14,7 @@ use super::params;
 use super::problem::Problem;
 use super::state::State;
 use crate::time::Timestamp;
-use crate::view::Labels;
+use crate::view::{Labels, SinkStatus};
 
 /// Which route answered: left on the response for the count, under a bounded number of names.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +49,8 @@ pub(super) fn metrics(state: &State, raw: &str) -> Result<Response, Problem> {
     service(&mut page, state, labels.as_deref());
     queries(&mut page, state, labels.as_deref());
     streams(&mut page, &stream_entries(state, labels.as_deref()));
+    let statuses = state.service.sinks.iter().map(|outbox| outbox.status());
+    sinks(&mut page, &statuses.collect::<Vec<_>>());
     requests(&mut page, &state.requests);
     page.family("subscribers", "gauge", "Subscriptions open");
     page.sample("subscribers", &[], state.hub.subscribers());
@@ -236,6 +238,55 @@ fn partitions(page: &mut Page, streams: &[StreamEntry]) {
                 ];
                 page.sample(name, &labels, value(partition));
             }
+        }
+    }
+}
+
+/// A metric of each sink: its name, its kind, its help, and its value.
+type SinkMetric = (
+    &'static str,
+    &'static str,
+    &'static str,
+    fn(&SinkStatus) -> String,
+);
+
+fn sinks(page: &mut Page, sinks: &[SinkStatus]) {
+    let columns: [SinkMetric; 5] = [
+        (
+            "sink_running",
+            "gauge",
+            "Whether the sink sends (1), or is starting, retrying or stopped (0)",
+            |sink| u8::from(sink.state == "running").to_string(),
+        ),
+        (
+            "sink_committed_messages_total",
+            "counter",
+            "Messages committed since the start",
+            |sink| sink.committed_messages.to_string(),
+        ),
+        (
+            "sink_waiting_messages",
+            "gauge",
+            "Messages not committed yet",
+            |sink| sink.waiting_messages.to_string(),
+        ),
+        (
+            "sink_waiting_bytes",
+            "gauge",
+            "Bytes of messages not committed yet",
+            |sink| sink.waiting_bytes.to_string(),
+        ),
+        (
+            "sink_lag_seconds",
+            "gauge",
+            "How much older the first epoch not committed is than the newest shown",
+            |sink| seconds(i64::try_from(sink.lag_ms).unwrap_or(i64::MAX)),
+        ),
+    ];
+    for (name, kind, help, value) in columns {
+        page.family(name, kind, help);
+        for sink in sinks {
+            page.sample(name, &[("sink", &sink.name)], value(sink));
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::time::{Timestamp, minutes, seconds};
-use crate::view::{Checkpoints, Ingest, Views};
+use crate::view::{Checkpoints, Ingest, Outbox, Views};
 
 /// What is served.
 pub struct Service {
@@ -19,6 +19,8 @@ pub struct Service {
     pub checkpoints: Arc<dyn Checkpoints>,
     /// What feeds each stream, in words.
     pub sources: BTreeMap<String, String>,
+    /// Where answers go besides readers.
+    pub sinks: Arc<[Arc<Outbox>]>,
     /// Set by the owner while answers lag behind the inputs, for example after a restart.
     pub stale: Arc<AtomicBool>,
     /// The bounds.

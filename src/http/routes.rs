@@ -107,12 +107,24 @@ fn lists(state: &Arc<State>) -> BoxedFilter<(Response,)> {
         .and(raw_query())
         .and(with(state))
         .map(|_, raw: String, state: Arc<State>| now("streams", catalog::streams(&state, &raw)));
+    let sinks = path!("v1" / "sinks")
+        .and(only(READ))
+        .and(raw_query())
+        .and(with(state))
+        .map(|_, raw: String, state: Arc<State>| now("sinks", catalog::sinks(&state, &raw)));
     let checkpoints = path!("v1" / "checkpoints")
         .and(only(BOTH))
         .and(raw_query())
         .and(with(state))
         .then(|method, raw, state| answer("checkpoints", catalog::checkpoints(state, method, raw)));
-    queries.or(streams).unify().or(checkpoints).unify().boxed()
+    queries
+        .or(streams)
+        .unify()
+        .or(sinks)
+        .unify()
+        .or(checkpoints)
+        .unify()
+        .boxed()
 }
 
 fn operations(state: &Arc<State>) -> BoxedFilter<(Response,)> {

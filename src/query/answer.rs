@@ -9,11 +9,10 @@ use timely::dataflow::Stream as Flowing;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 
 use super::catalog::QueryDef;
-use super::flow::{Flow, Notices};
+use super::flow::{Answers, Flow, Notices};
 use super::schema::json_schema;
 use super::table::Table;
-use crate::dataflow::bounded::Sink;
-use crate::dataflow::clock::Clock;
+use crate::dataflow::clock::{Clock, visible};
 use crate::dataflow::keyed::Arrangeable;
 use crate::dataflow::retire::{by_update_time, retire};
 use crate::row::Row;
@@ -73,8 +72,8 @@ fn hidden(build: impl for<'s> Fn(Flow<'s>) -> Answer<'s> + Send + Sync + 'static
     Arc::new(build)
 }
 
-/// Sends the rows to a sink; the stream's frontier says which epochs the sink has taken.
-type Attach<'s> = Box<dyn FnOnce(Sink) -> Flowing<'s, Epoch, Vec<()>> + 's>;
+/// Hands the rows out; the stream's frontier says of which epochs they are taken.
+type Attach<'s> = Box<dyn FnOnce(Answers) -> Flowing<'s, Epoch, Vec<()>> + 's>;
 
 impl Query {
     /// A query by its function. Of `doc` the first line is shown; `//!` before it is dropped.
@@ -99,7 +98,7 @@ impl Query {
             Answer {
                 def,
                 notices,
-                attach: Box::new(move |sink| attach(flow, table, sink)),
+                attach: Box::new(move |answers| attach(flow, table, answers)),
             }
         });
         Query {
@@ -112,10 +111,11 @@ impl Query {
 fn attach<'s, K: Arrangeable, V: Arrangeable>(
     flow: Flow<'s>,
     table: Table<'s, K, V>,
-    mut sink: Sink,
+    mut answers: Answers,
 ) -> Flowing<'s, Epoch, Vec<()>> {
     let final_at = table.final_at();
     let query = Rc::clone(&flow.query);
+    let watermark = flow.watermark();
     let encode = move |_| {
         move |clock: &Clock,
               mut updates: Vec<((K, V), Epoch, isize)>,
@@ -129,9 +129,7 @@ fn attach<'s, K: Arrangeable, V: Arrangeable>(
                     Err(error) => tracing::error!(%query, %error, "a row cannot be shown"),
                 }
             }
-            if !rows.is_empty() {
-                sink(clock.epoch, rows);
-            }
+            answers(clock.epoch, visible(watermark(clock)), rows);
         }
     };
     let rows = table.collection().inner;

@@ -14,14 +14,15 @@ use super::answer::{Answer, Query};
 use super::catalog::{BuildError, Catalog, StreamDef, is_name};
 use super::share::Shared;
 use super::stream::{Stream, typed};
-use crate::dataflow::bounded::{Shown, Sink, Store};
+use crate::dataflow::bounded::{Shown, Store};
 use crate::dataflow::clock::{Clock, Clocks, Times, clocks};
 use crate::dataflow::decode::{Counted, Intake, Notice, guard};
 use crate::dataflow::feed::Feed;
 use crate::dataflow::lines::RawLines;
 use crate::dataflow::vault::{Boundaries, Boundary, Vault};
 use crate::record::{Entity, Event, Text};
-use crate::time::Epoch;
+use crate::row::Row;
+use crate::time::{Epoch, Timestamp};
 
 /// Notices on their way to a store.
 pub(super) type Notices<'s> = Flowing<'s, Epoch, Vec<Notice>>;
@@ -57,10 +58,14 @@ pub struct Env<'s> {
 /// Says why a query failed. Cloning is shallow.
 pub type Fail = Rc<dyn Fn(String)>;
 
+/// Takes the changes of a query's rows: called for every closed epoch, in order, with the query's
+/// watermark after it.
+pub type Answers = Box<dyn FnMut(Epoch, Option<Timestamp>, Vec<(Row, i64)>)>;
+
 /// Where one worker's share of the answers goes.
 pub trait Outlet {
     /// Takes the rows of a query.
-    fn rows(&self, query: &str) -> Sink;
+    fn rows(&self, query: &str) -> Answers;
     /// Shows what was late for a query.
     fn late(&self, query: &str) -> Shown;
     /// Marks a query as failed; its rows are not to be trusted any more.

@@ -25,7 +25,7 @@ mod windowed;
 
 pub use answer::Query;
 pub use catalog::{BuildError, Catalog, Overrides, QueryDef, StreamDef};
-pub use flow::{Env, Fail, Flow, Outlet, Running};
+pub use flow::{Answers, Env, Fail, Flow, Outlet, Running};
 pub use stream::{Keyed, Stream};
 pub use table::Table;
 pub use windowed::{SlidingSize, Windowed, Windowing, sliding, tumbling};

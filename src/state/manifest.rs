@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::record::LastRecord;
 use crate::time::{Epoch, Timestamp};
-use crate::view::CheckpointInfo;
+use crate::view::{CheckpointInfo, Sent};
 
 /// The version of manifests that this build writes, and the newest it reads.
 pub const VERSION: u64 = 1;
@@ -36,9 +36,9 @@ pub struct Manifest {
     pub streams: BTreeMap<String, StreamState>,
     /// Per state boundary its rows.
     pub boundaries: BTreeMap<String, BoundaryState>,
-    /// Per sink its progress, as the sink wrote it.
+    /// Per sink how far it had sent; only of those that go on from there.
     #[serde(default)]
-    pub sinks: BTreeMap<String, serde_json::Value>,
+    pub sinks: BTreeMap<String, Sent>,
     /// Per query a fingerprint of what it computes.
     #[serde(default)]
     pub queries: BTreeMap<String, Fingerprint>,

@@ -39,6 +39,16 @@ struct ShelfState {
     damaged: BTreeSet<Epoch>,
 }
 
+/// Which checkpoints are kept.
+struct Kept {
+    /// These and all newer ones; `None` while there are fewer than the retained ones.
+    from: Option<Epoch>,
+    /// The newest that all sinks can go on from.
+    base: Option<Epoch>,
+    /// Whether there are sinks that go on from somewhere.
+    has_sinks: bool,
+}
+
 impl CheckpointStore {
     /// Opens the checkpoints of a data directory, to keep the newest `retain` of them (at least
     /// 2), and removes what was left unfinished.
@@ -85,8 +95,14 @@ impl CheckpointStore {
     /// Damaged ones are passed over and named in [`Checkpoint::skipped`]; it is an error when all
     /// are, or when one was written by a newer version.
     pub fn newest_valid(&self) -> Result<Option<Checkpoint>, StateError> {
+        self.newest_valid_through(Epoch::MAX)
+    }
+
+    /// The same, of checkpoints that are not newer than an epoch.
+    pub fn newest_valid_through(&self, limit: Epoch) -> Result<Option<Checkpoint>, StateError> {
         let mut skipped: Vec<Problem> = Vec::new();
-        for epoch in self.0.epochs()?.into_iter().rev() {
+        let epochs = self.0.epochs()?.into_iter().rev();
+        for epoch in epochs.filter(|epoch| *epoch <= limit) {
             match self.0.check(epoch)? {
                 Ok(manifest) => {
                     let segments = segments_path(&self.0.dir);
@@ -125,6 +141,15 @@ impl CheckpointStore {
             }
         }
         Ok(list)
+    }
+
+    /// The oldest checkpoint that a restart may begin with; `None` while there are fewer than the
+    /// retained ones, or a sink has come less far than the oldest: then a restart may have to begin
+    /// with the journal's first line.
+    pub fn oldest_needed(&self) -> Result<Option<Epoch>, StateError> {
+        let kept = self.0.kept()?;
+        let from = kept.from.filter(|_| kept.base.is_some() || !kept.has_sinks);
+        Ok(from.map(|from| kept.base.map_or(from, |base| base.min(from))))
     }
 
     /// Reads every byte of one checkpoint, or of all, and tells what is wrong.
@@ -220,18 +245,32 @@ impl Shelf {
         Ok(checked)
     }
 
-    /// Lets go of checkpoints older than the retained ones, and of what none names. Called after
-    /// each publication.
+    /// Lets go of checkpoints that are not kept, and of what none names. Called after each
+    /// publication.
     pub(super) fn retire(&self) -> Result<(), StateError> {
-        let epochs = self.epochs()?;
-        let damaged = self.state().damaged.clone();
-        let mut whole = epochs.iter().rev().filter(|epoch| !damaged.contains(epoch));
-        if let Some(oldest) = whole.nth(self.retain - 1) {
-            for epoch in epochs.iter().filter(|epoch| *epoch < oldest) {
-                self.remove_manifest(*epoch)?;
+        let kept = self.kept()?;
+        if let Some(from) = kept.from {
+            let is_needless = |epoch: &Epoch| *epoch < from && Some(*epoch) != kept.base;
+            for epoch in self.epochs()?.into_iter().filter(is_needless) {
+                self.remove_manifest(epoch)?;
             }
         }
         self.collect()
+    }
+
+    fn kept(&self) -> Result<Kept, StateError> {
+        let damaged = self.state().damaged.clone();
+        let mut whole = self.epochs()?;
+        whole.retain(|epoch| !damaged.contains(epoch));
+        let newest = whole.last().map(|newest| read_manifest(&self.dir, *newest));
+        let sinks = newest.transpose()?.map(|newest| newest.sinks);
+        let sent = sinks.iter().flatten().map(|(_, sent)| sent.through).min();
+        let mut newest_first = whole.iter().rev().copied();
+        Ok(Kept {
+            from: newest_first.clone().nth(self.retain - 1),
+            base: sent.and_then(|sent| newest_first.find(|epoch| *epoch <= sent)),
+            has_sinks: sent.is_some(),
+        })
     }
 
     /// Removes a manifest durably, and before any of its segments go.

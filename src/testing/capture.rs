@@ -9,7 +9,7 @@ use arrow_array::RecordBatch;
 
 use crate::dataflow::bounded::{Shown, Sink};
 use crate::dataflow::vault::{Encode, Vault};
-use crate::query::{Fail, Outlet};
+use crate::query::{Answers, Fail, Outlet};
 use crate::row::Row;
 use crate::time::Epoch;
 use crate::worker::run::{Hands, Said};
@@ -119,8 +119,13 @@ struct Out {
 }
 
 impl Outlet for Out {
-    fn rows(&self, query: &str) -> Sink {
-        self.capture.sink(&Of::Query(query.to_owned()))
+    fn rows(&self, query: &str) -> Answers {
+        let mut take = self.capture.sink(&Of::Query(query.to_owned()));
+        Box::new(move |epoch, _watermark, rows| {
+            if !rows.is_empty() {
+                take(epoch, rows);
+            }
+        })
     }
 
     fn late(&self, query: &str) -> Shown {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::dataflow::feed::{Change, Mark, Task};
-use crate::record::{Chunk, Format, Positions, Span};
+use crate::record::{Chunk, Format, LastRecord, Message, Positions, Span};
 use crate::time::{Epoch, Timestamp};
 
 /// Records of one partition.
@@ -13,10 +13,29 @@ pub struct Records {
     pub stream: String,
     /// The partition.
     pub partition: u32,
-    /// NDJSON; a missing newline at the end is added.
-    pub ndjson: Vec<u8>,
+    /// What they are.
+    pub format: Format,
+    /// Lines, or frames of messages that say their positions.
+    pub positions: Positions,
+    /// The records.
+    pub bytes: Vec<u8>,
     /// When they arrived; nothing is ahead of no arrival.
     pub arrival: Option<Timestamp>,
+}
+
+impl Records {
+    /// Where each begins, after the first.
+    fn begins(&self) -> Vec<usize> {
+        if self.positions == Positions::Framed {
+            return Message::all(&self.bytes)
+                .map(|(at, _)| at)
+                .skip(1)
+                .collect();
+        }
+        memchr::memchr_iter(b'\n', &self.bytes)
+            .map(|at| at + 1)
+            .collect()
+    }
 }
 
 /// What one epoch takes in.
@@ -65,15 +84,41 @@ impl Round {
         ndjson: &str,
         arrival: Option<Timestamp>,
     ) -> Round {
-        let (stream, mut ndjson) = (stream.to_owned(), ndjson.as_bytes().to_vec());
-        if ndjson.last().is_some_and(|last| *last != b'\n') {
-            ndjson.push(b'\n');
+        let (stream, mut bytes) = (stream.to_owned(), ndjson.as_bytes().to_vec());
+        if bytes.last().is_some_and(|last| *last != b'\n') {
+            bytes.push(b'\n');
         }
         self.records.push(Records {
             stream,
             partition,
-            ndjson,
+            format: Format::Json,
+            positions: Positions::Bytes,
+            bytes,
             arrival,
+        });
+        self
+    }
+
+    /// Adds messages of a topic, which say their positions; those increase.
+    #[must_use]
+    pub fn messages(
+        mut self,
+        stream: &str,
+        partition: u32,
+        format: Format,
+        messages: &[Message<'_>],
+    ) -> Round {
+        let mut bytes = Vec::new();
+        for message in messages {
+            message.write(&mut bytes);
+        }
+        self.records.push(Records {
+            stream: stream.to_owned(),
+            partition,
+            format,
+            positions: Positions::Framed,
+            bytes,
+            arrival: None,
         });
         self
     }
@@ -122,25 +167,25 @@ impl Cut {
     /// Cuts records into tasks and moves on.
     pub fn tasks(&mut self, records: &Records, chunk_bytes: Option<usize>, tasks: &mut Vec<Task>) {
         let most = chunk_bytes.unwrap_or(usize::MAX).max(1);
-        let mut rest = records.ndjson.as_slice();
-        while !rest.is_empty() {
-            let newline = |from: usize| memchr::memchr(b'\n', &rest[from..]).map(|at| from + at);
-            let mut end = newline(0).map_or(rest.len(), |at| at + 1);
-            while let Some(next) = newline(end).map(|at| at + 1) {
-                if next > most {
-                    break;
-                }
-                end = next;
+        let (begins, end) = (records.begins(), records.bytes.len());
+        let mut begin = 0;
+        for (at, next) in begins.iter().zip(begins.iter().skip(1).chain([&end])) {
+            if next - begin > most && *at < end {
+                tasks.push(self.task(records, &records.bytes[begin..*at]));
+                begin = *at;
             }
-            let (bytes, after) = rest.split_at(end);
-            tasks.push(self.task(records, bytes));
-            rest = after;
+        }
+        if begin < end {
+            tasks.push(self.task(records, &records.bytes[begin..]));
         }
     }
 
     fn task(&mut self, records: &Records, bytes: &[u8]) -> Task {
         let start = self.position;
-        self.position += bytes.len() as u64;
+        self.position = match LastRecord::of(bytes) {
+            Some(last) if records.positions == Positions::Framed => last.position + 1,
+            _ => start + bytes.len() as u64,
+        };
         let task = Task {
             stream: self.stream,
             place: self.place,
@@ -149,8 +194,8 @@ impl Cut {
                 partition: records.partition,
                 start,
                 end: self.position,
-                format: Format::Json,
-                positions: Positions::Bytes,
+                format: records.format.clone(),
+                positions: records.positions,
                 bytes: Arc::from(bytes),
                 spans: vec![Span {
                     first: start,

@@ -31,7 +31,8 @@ pub struct Saved {
 
 /// A dataflow that runs as in the live service, one step at a time.
 ///
-/// Positions are byte offsets in the concatenation of what a partition was given.
+/// Positions are byte offsets in the concatenation of what a partition was given, or what its
+/// messages say.
 ///
 /// ```
 /// # use serde::{Deserialize, Serialize};
@@ -292,7 +293,7 @@ impl Steps {
             let (stream, partition) = (self.place(&records.stream), records.partition);
             match self.partitions.get(&(stream, partition)) {
                 None => self.say(stream, partition, Change::Appeared, &mut plan),
-                Some(at) if at.is_idle && !records.ndjson.is_empty() => {
+                Some(at) if at.is_idle && !records.bytes.is_empty() => {
                     self.say(stream, partition, Change::Revived, &mut plan);
                 }
                 Some(_) => {}

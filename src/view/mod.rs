@@ -10,6 +10,7 @@ mod labels;
 mod merge;
 #[cfg(test)]
 mod model;
+mod outbox;
 mod page;
 mod ports;
 mod range;
@@ -21,6 +22,10 @@ mod standing;
 
 pub use changelog::{Change, Finals, Span};
 pub use labels::{Labels, PartitionLabel, StreamLabel};
+pub use outbox::{
+    Committed, Delivery, Group, Kind, Message, Mode, Next, Outbox, Sent, SinkSpec, SinkState,
+    SinkStatus, Writer,
+};
 pub use page::{Page, RowPosition};
 pub use ports::{
     CheckpointInfo, Checkpoints, Ingest, IngestError, LineVerdict, PostAnswer, PostReply,

@@ -50,10 +50,11 @@ impl View {
     /// Takes in changes of one shard at an epoch that is not published yet. Epochs of a shard never
     /// decrease; a row may occur several times and cancel out.
     pub fn apply(&self, shard: usize, epoch: Epoch, changes: Vec<(Row, i64)>) {
-        let shared = changes
-            .into_iter()
-            .map(|(row, diff)| (Ordered::from(Arc::new(row)), diff));
-        let changes = consolidate(shared.collect());
+        self.take_in(shard, epoch, consolidated(changes));
+    }
+
+    /// The same, of changes that are consolidated.
+    pub(super) fn take_in(&self, shard: usize, epoch: Epoch, changes: Vec<(Ordered, i64)>) {
         if changes.is_empty() {
             return;
         }
@@ -80,6 +81,13 @@ impl View {
         }
         self.anomalies.fetch_add(anomalies, Ordering::Relaxed);
         self.sizes().add(epoch, bytes, rows);
+    }
+
+    /// The first row of an encoded key in a shard, not published ones included, and how many there
+    /// are, counted up to 2.
+    pub(super) fn rows_of(&self, shard: usize, key: &[u8]) -> (Option<Arc<Row>>, i64) {
+        let shard = self.shards[shard].read();
+        shard.unwrap_or_else(PoisonError::into_inner).newest_of(key)
     }
 
     /// Sets how many rows there ever were, for views that keep only the newest ones.
@@ -262,6 +270,14 @@ impl View {
         }
         done
     }
+}
+
+/// Changes of shared rows, sorted by row, those of a row added up.
+pub(super) fn consolidated(changes: Vec<(Row, i64)>) -> Vec<(Ordered, i64)> {
+    let shared = changes
+        .into_iter()
+        .map(|(row, diff)| (Ordered::from(Arc::new(row)), diff));
+    consolidate(shared.collect())
 }
 
 /// Sorts changes by row and adds up those of a row.

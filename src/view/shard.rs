@@ -285,6 +285,25 @@ impl Shard {
         last.filter(|_| visited == RUN).cloned()
     }
 
+    /// The first row of an encoded key that is there at the newest epoch, and how many there are,
+    /// counted up to 2.
+    pub fn newest_of(&self, key: &[u8]) -> (Option<Arc<Row>>, i64) {
+        let from = (Bound::Included(key), Bound::Unbounded);
+        let of_key =
+            |row: &Ordered| row.row.key_len as usize == key.len() && row.row.order.starts_with(key);
+        let (mut first, mut count) = (None, 0);
+        for (row, versions) in self.rows.range::<[u8], _>(from) {
+            if count > 1 || !of_key(row) {
+                break;
+            }
+            if versions.count > 0 {
+                first.get_or_insert_with(|| Arc::clone(&row.row));
+                count += versions.count;
+            }
+        }
+        (first, count)
+    }
+
     /// Visits a bounded run of changes up to and with epoch `to`; says where the next one starts.
     pub fn changes(
         &self,

@@ -32,7 +32,6 @@ pub(super) struct Taker {
     pub snapshots: Snapshots,
     pub run: u64,
     pub interval: Duration,
-    pub retain: usize,
     /// How many rows-of-a-boundary the workers save for one checkpoint.
     pub segments: usize,
     /// The times of retained checkpoints, oldest first.
@@ -52,7 +51,6 @@ impl Taker {
         snapshots: Snapshots,
         run: u64,
         interval: Duration,
-        retain: usize,
         segments: usize,
         now: Instant,
     ) -> Taker {
@@ -61,8 +59,6 @@ impl Taker {
             snapshots,
             run,
             interval,
-            // Two generations stand at all times, so that one may turn out damaged.
-            retain: retain.max(2),
             segments,
             retained: VecDeque::new(),
             taking: None,
@@ -122,6 +118,11 @@ impl Taker {
         }
     }
 
+    /// Whether somebody waits for one.
+    pub fn is_asked(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
     /// Whether one is under way.
     pub fn is_taking(&self) -> bool {
         self.taking.is_some()
@@ -166,23 +167,30 @@ impl Taker {
         for reply in taking.replies {
             reply(result.clone());
         }
-        if result.is_ok()
-            && let Some(times) = taking.times
-        {
+        if let Some(times) = taking.times.filter(|_| result.is_ok()) {
             self.retained.push_back((epoch, times));
         }
-        while self.retained.len() > self.retain {
+        let needed = self.store.oldest_needed().unwrap_or_else(|error| {
+            tracing::warn!(%error, "old checkpoints are kept longer");
+            None
+        })?;
+        while self
+            .retained
+            .front()
+            .is_some_and(|(epoch, _)| *epoch < needed)
+        {
             self.retained.pop_front();
         }
         // What is older than this process knows of may still be needed by an older checkpoint.
-        (self.retained.len() == self.retain)
-            .then(|| self.retained.front().cloned())
-            .flatten()
+        let oldest = self.retained.front();
+        oldest.filter(|(epoch, _)| *epoch == needed).cloned()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::state::DataDir;
 
@@ -190,8 +198,9 @@ mod tests {
 
     fn taker(data: &DataDir, now: Instant) -> Taker {
         let store = CheckpointStore::open(data, 2).unwrap();
-        let snapshots = Snapshots::start(std::collections::BTreeMap::new(), Box::new(|_, _| {}));
-        Taker::new(store, snapshots.unwrap(), 1, INTERVAL, 2, 0, now)
+        let sent = Box::new(BTreeMap::new);
+        let snapshots = Snapshots::start(BTreeMap::new(), sent, Box::new(|_, _| {}));
+        Taker::new(store, snapshots.unwrap(), 1, INTERVAL, 0, now)
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::cuts::Cutter;
 use super::live::{LiveError, LiveOptions};
 use super::partitions::{Partitions, entry};
 use super::run::{Dataflow, RunError, Said};
+use super::sinks::Sinks;
 use crate::dataflow::clock::{Times, visible};
 use crate::dataflow::feed::{Mark, Plan};
 use crate::query::Catalog;
@@ -90,6 +91,7 @@ pub(super) struct Coordinator {
     pub catalog: Catalog,
     pub views: Arc<Views>,
     pub journal: Journal,
+    pub sinks: Sinks,
     pub syncer: Syncer,
     pub run: u64,
     pub dataflow: Dataflow,
@@ -257,7 +259,7 @@ impl Coordinator {
         let heartbeat = self.options.heartbeat;
         match &self.progress.hindered {
             // Room, or the time to try again, is worth waiting for; the next heartbeat is not.
-            _ if self.is_full() => heartbeat,
+            _ if self.is_full() || self.sinks.hold_input() => heartbeat,
             Some((_, since)) => RETRY.saturating_sub(since.elapsed()),
             None => heartbeat.saturating_sub(self.progress.last_at.elapsed()),
         }
@@ -311,7 +313,7 @@ impl Coordinator {
             }
             Message::Synced(result) => {
                 self.syncer.is_busy = false;
-                result?;
+                self.sinks.release(0, result?);
             }
         }
         Ok(())
@@ -344,7 +346,13 @@ impl Coordinator {
     fn cut(&mut self) -> Result<(), LiveError> {
         let now = now();
         let waits = |(_, since): &(String, Instant)| now.saturating_duration_since(*since) < RETRY;
-        if self.is_full() || self.progress.hindered.as_ref().is_some_and(waits) {
+        // What is asked for is taken all the same, in an epoch without records.
+        let is_held = self.sinks.hold_input();
+        let has_to_wait = is_held && !self.taker.is_asked();
+        if self.progress.hindered.is_none() {
+            self.stale.store(is_held, Ordering::Release);
+        }
+        if self.is_full() || has_to_wait || self.progress.hindered.as_ref().is_some_and(waits) {
             self.partitions.not_read();
             return Ok(());
         }
@@ -353,7 +361,11 @@ impl Coordinator {
             .max_in_flight
             .saturating_sub(self.progress.bytes());
         let mut plan = Plan::default();
-        self.partitions.next(now, room, &mut self.cutter, &mut plan);
+        if is_held {
+            self.partitions.not_read();
+        } else {
+            self.partitions.next(now, room, &mut self.cutter, &mut plan);
+        }
         self.tell_standings();
         if self.taker.wants(now) {
             plan.mark = Mark::Checkpoint;
@@ -432,6 +444,7 @@ impl Coordinator {
             epoch,
             streams,
         });
+        self.sinks.release(epoch, self.journal.durable());
         self.show_ready();
     }
 
@@ -453,6 +466,8 @@ impl Coordinator {
             self.take_last_checkpoint(inbox)?;
         }
         self.dataflow.finish()?;
+        self.sinks.release(0, self.journal.durable());
+        self.sinks.stop();
         self.taker.snapshots.finish();
         drop(self.syncer);
         Ok(data.close(self.journal)?)

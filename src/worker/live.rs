@@ -14,6 +14,7 @@ use super::outlet::{LiveOutlet, Poison};
 use super::partitions::Partitions;
 use super::restore::{self, Fate};
 use super::run::{Dataflow, Hands, RunError, Setup};
+use super::sinks::{Known, Planned, SinkPlan, start_from};
 use super::snapshots::Snapshots;
 use crate::dataflow::clock::Times;
 use crate::query::{Catalog, Query};
@@ -21,7 +22,7 @@ use crate::record::LastRecord;
 use crate::source::{Clock, Source, SourceError};
 use crate::state::{Checkpoint, CheckpointStore, DataDir, Journal, StateError};
 use crate::time::{Epoch, millis_of};
-use crate::view::{CheckpointInfo, Checkpoints, History, QuerySpec, Views};
+use crate::view::{CheckpointInfo, Checkpoints, History, Outbox, QuerySpec, Views};
 
 /// How the service runs.
 #[derive(Clone, Debug)]
@@ -100,6 +101,8 @@ pub struct Work {
     pub catalog: Catalog,
     /// The sources of their streams.
     pub sources: Vec<Box<dyn Source>>,
+    /// The sinks of their answers; each names one of the queries.
+    pub sinks: Vec<SinkPlan>,
     /// Where state is kept.
     pub data: DataDir,
     /// Tells the time of day.
@@ -112,6 +115,8 @@ pub struct Live {
     pub views: Arc<Views>,
     /// Set while no input can be taken, for example because the disk is full.
     pub stale: Arc<AtomicBool>,
+    /// What waits for each sink, and how it fares.
+    pub outboxes: Arc<[Arc<Outbox>]>,
     messages: Sender<Message>,
     store: CheckpointStore,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -150,25 +155,20 @@ impl Live {
             queries,
             catalog,
             sources,
+            sinks,
             data,
             clock,
         } = work;
         let now = Instant::now();
         let store = CheckpointStore::open(&data, options.retain)?;
         let journal = Journal::open(&data)?;
-        let Saved {
-            rows,
-            times,
-            lasts,
-            epoch: restored,
-        } = saved(&store, &catalog, &sources)?;
+        let start = start_from(&store, &journal, &sinks)?;
+        let saved = saved(start.checkpoint, &catalog, &sources)?;
+        let (times, restored) = (saved.times, saved.epoch.map(|(epoch, _)| epoch));
         let views = Arc::new(views(&catalog, &data, &options));
-        let (messages, inbox) = channel();
-        let snapshots = {
-            let heard = teller(&messages);
-            let heard = move |epoch, result| heard(Message::Heard(epoch, result));
-            Snapshots::start(rows, Box::new(heard)).map_err(LiveError::Thread)?
-        };
+        let sinks = Planned::new(sinks, &views, restored, start.sent);
+        let (outboxes, (messages, inbox)) = (Arc::clone(&sinks.outboxes), channel());
+        let snapshots = snapshots(saved.rows, &sinks, &messages)?;
         let said = teller(&messages);
         let dataflow = Dataflow::start(Setup {
             queries,
@@ -177,23 +177,24 @@ impl Live {
             times: times.clone(),
             max_ahead: options.max_ahead,
             final_only: false,
-            hands: hands(&snapshots, &views, &options),
+            hands: hands(&snapshots, &views, &outboxes, &options),
             said: Box::new(move |it| said(Message::Said(it))),
         })?;
         let arrived = Arc::new(AtomicBool::new(false));
         let stale = Arc::new(AtomicBool::new(false));
         let readings = readings(sources, &catalog, &messages, &arrived);
         let (idle, drifts) = (options.idle_timeout, drifts(&options, &catalog));
-        let partitions = Partitions::new(readings, &times, &lasts, idle, drifts);
+        let partitions = Partitions::new(readings, &times, &saved.lasts, idle, drifts);
         let taker = Taker::new(
             store.clone(),
             snapshots,
             data.run(),
             options.snapshot_interval,
-            options.retain,
             catalog.boundaries.len() * options.workers,
             now,
         );
+        let known = Known::new(&data, &journal, &catalog, saved.epoch, options.max_ahead);
+        let sinks = sinks.start(known, waker(&messages, &arrived))?;
         let coordinator = Coordinator {
             arrived,
             stale: Arc::clone(&stale),
@@ -203,6 +204,7 @@ impl Live {
             catalog,
             views: Arc::clone(&views),
             journal,
+            sinks,
             run: data.run(),
             dataflow,
             taker,
@@ -210,15 +212,14 @@ impl Live {
             cutter: Cutter::new(SPLIT_BYTES),
             progress: Progress::new(restored.unwrap_or(0), now),
         };
-        let thread = std::thread::Builder::new().name("coordinator".to_owned());
-        let thread = thread.spawn(move || coordinator.run(&inbox, restored, data, on_failure));
-        let thread = Mutex::new(Some(thread.map_err(LiveError::Thread)?));
+        let thread = spawn(move || coordinator.run(&inbox, restored, data, on_failure))?;
         Ok(Live {
             views,
             stale,
+            outboxes,
             messages,
             store,
-            thread,
+            thread: Mutex::new(Some(thread)),
         })
     }
 
@@ -239,17 +240,34 @@ impl Live {
     }
 }
 
+fn spawn(run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, LiveError> {
+    let builder = std::thread::Builder::new().name("coordinator".to_owned());
+    builder.spawn(run).map_err(LiveError::Thread)
+}
+
+fn snapshots(
+    rows: Rows,
+    sinks: &Planned,
+    messages: &Sender<Message>,
+) -> Result<Snapshots, LiveError> {
+    let (heard, sent) = (teller(messages), sinks.sent_now());
+    let heard = move |epoch, result| heard(Message::Heard(epoch, result));
+    Snapshots::start(rows, Box::new(sent), Box::new(heard)).map_err(LiveError::Thread)
+}
+
 /// What each worker is given.
 fn hands(
     snapshots: &Snapshots,
     views: &Arc<Views>,
+    outboxes: &Arc<[Arc<Outbox>]>,
     options: &LiveOptions,
 ) -> Arc<dyn Fn(usize) -> Hands + Send + Sync> {
     let (vaults, views) = (snapshots.vaults(), Arc::clone(views));
+    let outboxes = Arc::clone(outboxes);
     let poison = Arc::new(options.poison.clone());
     Arc::new(move |worker| Hands {
         vault: vaults(worker),
-        outlet: Box::new(LiveOutlet::new(worker, &views, &poison)),
+        outlet: Box::new(LiveOutlet::new(worker, &views, &outboxes, &poison)),
     })
 }
 
@@ -262,16 +280,24 @@ fn readings(
 ) -> Vec<Reading> {
     let reading = |mut source: Box<dyn Source>| {
         let stream = catalog.stream(source.stream())?;
-        let (tell, arrived) = (teller(messages), Arc::clone(arrived));
-        source.on_arrival(Arc::new(move || {
-            // One wake-up on its way is enough.
-            if !arrived.swap(true, Ordering::AcqRel) {
-                tell(Message::Arrival);
-            }
-        }));
+        source.on_arrival(Arc::new(waker(messages, arrived)));
         Some(Reading { source, stream })
     };
     sources.into_iter().filter_map(reading).collect()
+}
+
+/// What wakes the coordinator.
+fn waker(
+    messages: &Sender<Message>,
+    arrived: &Arc<AtomicBool>,
+) -> impl Fn() + Clone + Send + Sync + 'static {
+    let (tell, arrived) = (Arc::new(teller(messages)), Arc::clone(arrived));
+    move || {
+        // One wake-up on its way is enough.
+        if !arrived.swap(true, Ordering::AcqRel) {
+            tell(Message::Arrival);
+        }
+    }
 }
 
 /// How far partitions may run ahead, in ms, by stream of the catalog.
@@ -284,20 +310,21 @@ fn drifts(options: &LiveOptions, catalog: &Catalog) -> BTreeMap<u16, i64> {
 
 type Rows = BTreeMap<String, Vec<arrow_array::RecordBatch>>;
 
-/// What to start from: the newest checkpoint, or nothing.
+/// What to start from: a checkpoint, or nothing.
 struct Saved {
     rows: Rows,
     times: Times,
     lasts: BTreeMap<(u16, u32), LastRecord>,
-    epoch: Option<Epoch>,
+    /// Its epoch and its run.
+    epoch: Option<(Epoch, u64)>,
 }
 
 fn saved(
-    store: &CheckpointStore,
+    checkpoint: Option<Checkpoint>,
     catalog: &Catalog,
     sources: &[Box<dyn Source>],
 ) -> Result<Saved, LiveError> {
-    let Some(checkpoint) = store.newest_valid()? else {
+    let Some(checkpoint) = checkpoint else {
         return Ok(Saved {
             rows: Rows::new(),
             times: restore::times(None, catalog),
@@ -327,7 +354,7 @@ fn saved(
         rows,
         times: restore::times(Some(manifest), catalog),
         lasts: restore::lasts(Some(manifest), catalog),
-        epoch: Some(manifest.epoch),
+        epoch: Some((manifest.epoch, manifest.run)),
     })
 }
 

@@ -7,6 +7,7 @@
 //! * [`replay`]: files to their end, final rows out
 //! * [`live`]: the service; its coordinator journals each epoch before it is fed
 //! * [`snapshots`], [`restore`]: checkpoints, written and read
+//! * `sinks`: where answers go besides the views
 
 mod checkpoints;
 mod coordinator;
@@ -18,6 +19,8 @@ mod partitions;
 pub mod replay;
 pub mod restore;
 pub mod run;
+mod sinks;
 pub mod snapshots;
 
 pub use outlet::Poison;
+pub use sinks::SinkPlan;

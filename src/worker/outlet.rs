@@ -1,12 +1,12 @@
-//! From a worker to the views: its share of the rows, and what was not taken.
+//! From a worker to the views and sinks: its share of the rows, and what was not taken.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::dataflow::bounded::{Shown, Sink};
-use crate::query::{Fail, Outlet};
-use crate::view::{View, Views};
+use crate::query::{Answers, Fail, Outlet};
+use crate::view::{Outbox, View, Views, Writer};
 
 /// What happens to records that cannot be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +24,7 @@ pub enum Poison {
 pub struct LiveOutlet {
     shard: usize,
     views: Arc<Views>,
+    outboxes: Arc<[Arc<Outbox>]>,
     poison: Arc<BTreeMap<String, Poison>>,
 }
 
@@ -32,11 +33,13 @@ impl LiveOutlet {
     pub fn new(
         shard: usize,
         views: &Arc<Views>,
+        outboxes: &Arc<[Arc<Outbox>]>,
         poison: &Arc<BTreeMap<String, Poison>>,
     ) -> LiveOutlet {
         LiveOutlet {
             shard,
             views: Arc::clone(views),
+            outboxes: Arc::clone(outboxes),
             poison: Arc::clone(poison),
         }
     }
@@ -65,8 +68,14 @@ impl LiveOutlet {
 }
 
 impl Outlet for LiveOutlet {
-    fn rows(&self, query: &str) -> Sink {
-        self.sink(self.views.query(query))
+    fn rows(&self, query: &str) -> Answers {
+        let view = self.views.query(query);
+        let mut writer = view.map(|view| Writer::new(self.shard, view, &self.outboxes));
+        Box::new(move |epoch, watermark, rows| {
+            if let Some(writer) = &mut writer {
+                writer.apply(epoch, watermark, rows);
+            }
+        })
     }
 
     fn late(&self, query: &str) -> Shown {

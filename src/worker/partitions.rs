@@ -170,7 +170,7 @@ impl Partitions {
         }
     }
 
-    /// Cuts a journalled epoch again, and says whether it is whole. Where a source waits for records
+    /// Cuts a journalled epoch again; says whether it is whole. Where a source waits for records
     /// that were read before, call again later with the same plan.
     pub fn again(
         &mut self,

@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::cuts::{Cutter, EPOCH_BYTES, Reading, SPLIT_BYTES};
 use super::restore;
 use super::run::{Dataflow, Hands, RunError, Said, Setup};
-use crate::dataflow::bounded::{Shown, Sink};
+use crate::dataflow::bounded::Shown;
 use crate::dataflow::decode::Counted;
 use crate::dataflow::feed::{Change, Mark, PartitionChange, Plan};
 use crate::dataflow::vault::NoVault;
-use crate::query::{BuildError, Catalog, Fail, Outlet, Query};
+use crate::query::{Answers, BuildError, Catalog, Fail, Outlet, Query};
 use crate::row::Row;
 use crate::source::{Source, SourceError};
 use crate::time::{Epoch, hours};
@@ -254,9 +254,9 @@ struct KeepAll {
 }
 
 impl Outlet for KeepAll {
-    fn rows(&self, _query: &str) -> Sink {
+    fn rows(&self, _query: &str) -> Answers {
         let kept = Arc::clone(&self.kept);
-        Box::new(move |_, rows| kept.add(rows))
+        Box::new(move |_, _, rows| kept.add(rows))
     }
 
     fn late(&self, _query: &str) -> Shown {

@@ -12,7 +12,7 @@ use arrow_array::RecordBatch;
 use crate::dataflow::vault::{Encode, Vault};
 use crate::state::{CheckpointWriter, Manifest, StateError};
 use crate::time::Epoch;
-use crate::view::CheckpointInfo;
+use crate::view::{CheckpointInfo, Sent};
 
 /// What the writer thread is asked to do, in order.
 enum Job {
@@ -32,6 +32,9 @@ enum Job {
 /// Hears how a checkpoint ended.
 pub type Heard = Box<dyn Fn(Epoch, Result<CheckpointInfo, String>) + Send>;
 
+/// Says how far the sinks have sent.
+pub type SentNow = Box<dyn Fn() -> BTreeMap<String, Sent> + Send>;
+
 /// The writer thread, and the rows to start from.
 pub struct Snapshots {
     jobs: Sender<Job>,
@@ -40,15 +43,20 @@ pub struct Snapshots {
 }
 
 impl Snapshots {
-    /// Starts the writer. `restored` are the rows of the checkpoint to start from.
+    /// Starts the writer. `restored` are the rows of the checkpoint to start from, `sent` is asked
+    /// when one is published: the later, the further the sinks have come.
     pub fn start(
         restored: BTreeMap<String, Vec<RecordBatch>>,
+        sent: SentNow,
         heard: Heard,
     ) -> std::io::Result<Snapshots> {
         let (jobs, receiver) = channel();
         let thread = std::thread::Builder::new()
             .name("snapshots".to_owned())
-            .spawn(move || Writing { heard, open: None }.run(&receiver))?;
+            .spawn(move || {
+                let open = None;
+                Writing { heard, sent, open }.run(&receiver);
+            })?;
         let restored = Arc::new(Mutex::new(restored));
         Ok(Snapshots {
             jobs,
@@ -128,6 +136,7 @@ impl Vault for WorkerVault {
 
 struct Writing {
     heard: Heard,
+    sent: SentNow,
     open: Option<Open>,
 }
 
@@ -175,7 +184,7 @@ impl Writing {
                 .open
                 .take_if(|open| open.missing == 0 && open.manifest.is_some())
             {
-                (self.heard)(open.writer.epoch(), open.publish());
+                (self.heard)(open.writer.epoch(), open.publish((self.sent)()));
             }
         }
     }
@@ -197,12 +206,12 @@ impl Open {
             .map_err(|error: StateError| error.to_string())
     }
 
-    fn publish(self) -> Result<CheckpointInfo, String> {
+    fn publish(self, sinks: BTreeMap<String, Sent>) -> Result<CheckpointInfo, String> {
         match (self.failed, self.manifest) {
             (Some(why), _) => Err(why),
             (None, Some(manifest)) => self
                 .writer
-                .publish(manifest)
+                .publish(Manifest { sinks, ..manifest })
                 .map_err(|error| error.to_string()),
             (None, None) => Err("its positions are not known".to_owned()),
         }

@@ -178,7 +178,7 @@ fn a_partition_that_sends_nothing_though_it_could_is_told() {
     let mut reader = Reader::start(options);
     // librdkafka tries again for ever after such an error, and says nothing.
     let error = Code::RD_KAFKA_RESP_ERR_UNKNOWN_LEADER_EPOCH;
-    mock.request_errors(RDKafkaApiKey::Fetch, &[error; 10_000]);
+    mock.request_errors(RDKafkaApiKey::Fetch, &vec![error; 10_000]);
     client(&mock).produce(TOPIC, &numbered(0, 0..10, 10));
     let trouble = reader.trouble_of("the silence");
     let expected = "topic 'clicks' partition 0: 10 offsets are there, and nothing came for 1 s";

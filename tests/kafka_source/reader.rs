@@ -1,4 +1,4 @@
-//! A Kafka source that is driven as the service drives it, and librdkafka's brokers made of nothing.
+//! A Kafka source, driven as the service drives it, and librdkafka's brokers made of nothing.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

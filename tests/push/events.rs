@@ -1,4 +1,4 @@
-//! Subscriptions as a client has them: server-sent events and WebSockets, read with little more
+//! Subscriptions as a client has them: server-sent events and web sockets, read with little more
 //! than a socket.
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -53,9 +53,10 @@ impl Subscription {
             "{status}"
         );
         while !chunks.line()?.is_empty() {}
-        match status.contains(" 200 ") {
-            true => Ok(Subscription::Sse(chunks)),
-            false => Err(Lost),
+        if status.contains(" 200 ") {
+            Ok(Subscription::Sse(chunks))
+        } else {
+            Err(Lost)
         }
     }
 

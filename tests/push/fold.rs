@@ -52,7 +52,9 @@ impl Folded {
             self.rows.clear();
         }
         let rows = |name: &str| event.object[name].as_array().cloned().unwrap_or_default();
-        rows("rows").iter().for_each(|row| self.count(row, 1));
+        for row in &rows("rows") {
+            self.count(row, 1);
+        }
         for change in rows("changes") {
             self.count(&change, if change["op"] == "+" { 1 } else { -1 });
         }

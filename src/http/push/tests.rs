@@ -175,8 +175,8 @@ impl Client {
                 return false;
             }
         };
-        if let Some(frame) = frame {
-            self.hear(world, &frame);
+        if let Some(frame) = &frame {
+            self.hear(world, frame);
         }
         true
     }
@@ -347,8 +347,8 @@ fn run(acts: Vec<Act>, only_final: bool, epochs: usize) {
                     .as_ref()
                     .and_then(Subscription::progress);
                 let whole = progress.filter(|_| clients[n].heard.is_empty());
-                if let Some(frame) = whole {
-                    clients[n].hear(&world, &frame);
+                if let Some(frame) = &whole {
+                    clients[n].hear(&world, frame);
                 }
             }
         }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::World;
 use crate::time::Timestamp;
-use crate::view::{PartitionStanding, Standing, Trouble};
+use crate::view::{Committed, PartitionStanding, SinkState, Standing, Trouble};
 
 #[tokio::test]
 async fn queries_are_listed_with_their_labels() {
@@ -56,6 +56,30 @@ async fn streams_are_listed_with_what_their_log_holds_now() {
             }
         ])
     );
+}
+
+#[tokio::test]
+async fn sinks_are_listed_with_how_they_fare() {
+    let world = World::ready();
+    let mut out = json!({
+        "name": "out", "query": "counts", "topic": "counts", "mode": "final",
+        "delivery": "exactly-once", "state": "starting", "reason": null, "epoch": null,
+        "waiting_epochs": 0, "waiting_messages": 0, "waiting_bytes": 0, "lag_ms": 0,
+        "committed_messages": 0
+    });
+    assert_eq!(
+        world.get("/v1/sinks").await.json(),
+        json!({"sinks": [out.clone()]})
+    );
+    let retrying = SinkState::Retrying("no broker".into());
+    world.outbox.set_state(retrying);
+    let (run, epoch) = (1, 7);
+    world.outbox.found(Some(Committed { run, epoch }));
+    out["state"] = json!("retrying");
+    out["reason"] = json!("no broker");
+    out["epoch"] = json!(7);
+    assert_eq!(world.get("/v1/sinks").await.json(), json!({"sinks": [out]}));
+    world.post("/v1/sinks", "{}").await.is_problem(405, "GET");
 }
 
 #[tokio::test]
@@ -151,6 +175,8 @@ async fn metrics_count_what_was_asked() {
         "waterclock_partition_position{stream=\"clicks\",partition=\"0\"} 3",
         "waterclock_partition_lag{stream=\"clicks\",partition=\"0\"} 0",
         "waterclock_stream_rejected_records_total{stream=\"clicks\"} 0",
+        "waterclock_sink_running{sink=\"out\"} 0",
+        "waterclock_sink_lag_seconds{sink=\"out\"} 0.000",
         "waterclock_http_requests_total{route=\"key\",status=\"200\"} 1",
         "waterclock_http_requests_total{route=\"key\",status=\"404\"} 1",
         "waterclock_http_requests_total{route=\"other\",status=\"404\"} 1",

@@ -24,8 +24,8 @@ use super::token::Token;
 use crate::row::Row;
 use crate::time::{Epoch, Timestamp};
 use crate::view::{
-    CheckpointInfo, Checkpoints, History, Ingest, IngestError, Labels, LineVerdict, PartitionLabel,
-    PostAnswer, PostReply, PostRequest, QuerySpec, StreamLabel, Views,
+    CheckpointInfo, Checkpoints, History, Ingest, IngestError, Labels, LineVerdict, Mode, Outbox,
+    PartitionLabel, PostAnswer, PostReply, PostRequest, QuerySpec, SinkSpec, StreamLabel, Views,
 };
 
 const NOW: Timestamp = Timestamp(1_000_000);
@@ -127,6 +127,7 @@ struct World {
     views: Arc<Views>,
     log: Arc<FakeLog>,
     checkpoints: Arc<FakeCheckpoints>,
+    outbox: Arc<Outbox>,
     stale: Arc<AtomicBool>,
 }
 
@@ -161,6 +162,15 @@ impl World {
             ..History::default()
         };
         let views = Arc::new(Views::new(1, queries, vec!["clicks".into()], 1, history));
+        let spec = SinkSpec {
+            name: "out".into(),
+            query: "counts".into(),
+            topic: "counts".into(),
+            mode: Mode::Final,
+            ..SinkSpec::default()
+        };
+        let counts = Arc::clone(views.query("counts").unwrap());
+        let outbox = Arc::new(Outbox::new(spec, counts, 0, None));
         let log = Arc::new(FakeLog::default());
         let checkpoints = Arc::new(FakeCheckpoints::default());
         let stale = Arc::new(AtomicBool::new(false));
@@ -172,6 +182,7 @@ impl World {
                 ("clicks".to_owned(), "the embedded log".to_owned()),
                 ("files".to_owned(), "the file a.ndjson".to_owned()),
             ]),
+            sinks: Arc::new([Arc::clone(&outbox)]),
             stale: Arc::clone(&stale),
             options: options.clone(),
             clock: Arc::new(|| NOW),
@@ -184,6 +195,7 @@ impl World {
                 views,
                 log,
                 checkpoints,
+                outbox,
                 stale,
             },
             service,

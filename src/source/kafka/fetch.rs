@@ -33,6 +33,8 @@ const HELD: Duration = Duration::from_secs(1);
 #[derive(Default)]
 struct Batch {
     frames: Vec<u8>,
+    /// Where the last of them begins.
+    last_at: usize,
     /// The offset after them, and after what nobody may read: the marks of transactions, and what
     /// was aborted or compacted away.
     end: u64,
@@ -87,9 +89,11 @@ impl Fetcher {
         let since = now();
         let mut state = self.shared.lock();
         while !state.is_closed {
-            let share = (self.options.buffer_bytes / state.partitions.len().max(1)).max(1);
-            let is_full = state.bytes >= self.options.buffer_bytes;
-            let is_fat = |p: &Reading| is_full && p.buffer.bytes() >= share;
+            let left = self.options.buffer_bytes.saturating_sub(state.bytes);
+            // Half of a partition's share: one that has less may get as much again beside what
+            // fills the buffer, so that it is passed by its own size at most.
+            let half = (self.options.buffer_bytes / state.partitions.len().max(1) / 2).max(1);
+            let is_fat = |p: &Reading| left == 0 && p.buffer.bytes() >= half;
             let has_fat = state
                 .partitions
                 .values()
@@ -101,13 +105,8 @@ impl Fetcher {
                 continue;
             }
             self.pause(&mut state, is_fat, true);
-            self.pause(&mut state, |p| p.buffer.bytes() <= share / 2, false);
-            // Each gets less than its share beyond its share: the bound is passed once at most.
-            self.most = if is_full {
-                share.min(BLOCK_BYTES)
-            } else {
-                BLOCK_BYTES
-            };
+            self.pause(&mut state, |p| p.buffer.bytes() <= half / 2, false);
+            self.most = if left == 0 { half } else { left }.min(BLOCK_BYTES);
             return true;
         }
         false
@@ -238,7 +237,7 @@ impl Fetcher {
         }
         self.take_headers(message);
         let batch = self.batches.entry(partition).or_default();
-        let before = batch.frames.len();
+        batch.last_at = batch.frames.len();
         Message {
             position,
             timestamp,
@@ -250,7 +249,7 @@ impl Fetcher {
         .write(&mut batch.frames);
         batch.end = position + 1;
         batch.is_at_end = false;
-        batch.frames.len() - before
+        batch.frames.len() - batch.last_at
     }
 
     /// Sees to it that the schema which a message names is known; waits for the registry as long as
@@ -391,6 +390,7 @@ fn add_to(reading: &mut Reading, mut batch: Batch) -> bool {
     reading.is_at_end = batch.is_at_end;
     reading.heard_at = now();
     reading.trouble = None;
+    let last = LastRecord::of(&batch.frames[batch.last_at..]);
     if let Some(proof) = reading.proof.take()
         && !is_proven(proof, reading.buffer.next(), &mut batch.frames)
     {
@@ -399,7 +399,7 @@ fn add_to(reading: &mut Reading, mut batch: Batch) -> bool {
     }
     let has_more = batch.end > reading.buffer.next();
     if has_more {
-        reading.last = LastRecord::of(&batch.frames).or(reading.last);
+        reading.last = last.or(reading.last);
         reading.buffer.push(batch.frames, batch.end);
         reading.end = reading.end.max(batch.end);
     }

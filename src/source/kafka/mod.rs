@@ -197,18 +197,19 @@ impl Source for KafkaSource {
     fn partitions(&mut self) -> Result<Vec<Partition>, SourceError> {
         let state = self.shared.lock();
         let is_reached = state.trouble.first().is_none();
-        let known = state.partitions.iter().filter_map(|(id, reading)| {
-            reading.is_listed().then(|| Partition {
+        let listed = state
+            .partitions
+            .iter()
+            .filter(|(_, reading)| reading.is_listed());
+        let partition = |(id, reading): (&u32, &Reading)| {
+            let first = reading.first.unwrap_or_default();
+            Partition {
                 is_live: is_reached && reading.is_silent() && reading.trouble.is_none(),
                 problem: reading.trouble.clone(),
-                ..Partition::new(
-                    *id,
-                    reading.first.unwrap_or_default(),
-                    reading.end.max(reading.buffer.next()),
-                )
-            })
-        });
-        Ok(known.collect())
+                ..Partition::new(*id, first, reading.end.max(reading.buffer.next()))
+            }
+        };
+        Ok(listed.map(partition).collect())
     }
 
     fn read(
@@ -307,5 +308,79 @@ impl Source for KafkaSource {
     fn checkpointed(&mut self, partition: u32, position: u64) {
         self.shared.lock().commits.insert(partition, position);
         self.shared.notify();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::ClientConfig;
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+    use super::*;
+    use crate::record::Format;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+        let begun = now();
+        while !is_so() {
+            assert!(begun.elapsed() < LONG, "waited in vain for {what}");
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn what_is_fetched_and_not_read_is_bounded() {
+        const BOUND: usize = 1 << 20;
+        const SIZE: usize = 10_000;
+        let mock = MockCluster::new(1).unwrap();
+        mock.create_topic("t", 4, 1).unwrap();
+        let servers = mock.bootstrap_servers();
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", &servers)
+            .create()
+            .unwrap();
+        let value = vec![b'x'; SIZE];
+        for i in 0..1600 {
+            let record = BaseRecord::<(), _>::to("t")
+                .payload(&value)
+                .partition(i % 4);
+            producer.send(record).unwrap();
+        }
+        producer.flush(LONG).unwrap();
+
+        let mut source = KafkaSource::open(KafkaOptions {
+            stream: "t".to_owned(),
+            topic: "t".to_owned(),
+            format: Format::Raw,
+            start: Start::Earliest,
+            skip_lost: false,
+            group: "g".to_owned(),
+            properties: [("bootstrap.servers".to_owned(), servers)].into(),
+            buffer_bytes: BOUND,
+            discover_every: LONG,
+            silent_after: LONG,
+            registry: None,
+        })
+        .unwrap();
+        source.resume(&BTreeMap::new());
+        until("the partitions", || source.partitions().unwrap().len() == 4);
+        // All are asked for; then one after the other is read, and the others are not.
+        let mut at = [0; 4];
+        for id in 0..4 {
+            drop(source.read(id, 0, BOUND, None).unwrap());
+        }
+        for id in [3, 0, 2, 1] {
+            until("the end", || {
+                let bytes = source.shared.lock().bytes;
+                assert!(bytes <= 2 * BOUND + 4 * (SIZE + 100), "{bytes} bytes");
+                let place = &mut at[id as usize];
+                if let Some(chunk) = source.read(id, *place, BOUND, None).unwrap() {
+                    *place = chunk.end;
+                }
+                *place == 400
+            });
+        }
     }
 }

@@ -117,17 +117,12 @@ impl Watcher {
         }
         self.discovered_at = Some(now());
         let found = self.find_partitions();
-        self.was_missing |= matches!(found, Err(Unfound::Missing(_)));
+        let is_missing = matches!(found, Err(Unfound::Missing(_)));
+        self.was_missing |= is_missing;
         let mut state = self.shared.lock();
         match found {
             Ok(ids) => {
-                if state.trouble.topic.take().is_some() {
-                    // It may be another one.
-                    let readings = state.partitions.values_mut();
-                    for reading in readings.filter(|reading| reading.stage == Stage::Assigned) {
-                        reading.refetch(now());
-                    }
-                }
+                state.trouble.topic = None;
                 for id in ids {
                     state
                         .partitions
@@ -137,6 +132,13 @@ impl Watcher {
             }
             Err(Unfound::Missing(why) | Unfound::Unread(why)) => {
                 state.trouble.topic = Some(Arc::from(why));
+            }
+        }
+        if is_missing {
+            // The next one of its name may be another: nothing is taken of it unseen.
+            let readings = state.partitions.values_mut();
+            for reading in readings.filter(|reading| reading.stage == Stage::Assigned) {
+                reading.refetch(now());
             }
         }
         let wake = state.wake.clone();

@@ -6,6 +6,7 @@ use super::checkpoints::{files, manifest, opened, publish, rows};
 use super::*;
 use crate::columns::to_batch;
 use crate::time::Epoch;
+use crate::view::Sent;
 
 fn epochs(store: &CheckpointStore) -> Vec<Epoch> {
     store
@@ -40,6 +41,45 @@ fn a_damaged_checkpoint_does_not_count_as_retained() {
     assert_eq!(epochs(&store), [3, 2, 1]);
     publish(&store, 4);
     assert_eq!(epochs(&store), [4, 3]);
+}
+
+/// Publishes a checkpoint that notes how far two sinks have come.
+fn publish_with_sinks(store: &CheckpointStore, epoch: Epoch, through: [Epoch; 2]) {
+    let writer = store.begin(epoch, 1).unwrap();
+    let sent = through.map(|through| Sent {
+        committed: None,
+        through,
+    });
+    let names = ["one", "two"].map(str::to_owned);
+    let mut manifest = manifest();
+    manifest.sinks = names.into_iter().zip(sent).collect();
+    writer.publish(manifest).unwrap();
+}
+
+#[test]
+fn the_newest_that_every_sink_can_go_on_from_stays_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_data, store) = opened(dir.path());
+    let needed = || store.oldest_needed().unwrap();
+    publish_with_sinks(&store, 10, [5, 9]);
+    assert_eq!(needed(), None, "there is none in reserve");
+    publish_with_sinks(&store, 20, [5, 19]);
+    assert_eq!(needed(), None, "one sink has come less far than all");
+    publish_with_sinks(&store, 30, [12, 29]);
+    assert_eq!((epochs(&store), needed()), (vec![30, 20, 10], Some(10)));
+    for (limit, newest) in [(9, None), (10, Some(10)), (29, Some(20)), (30, Some(30))] {
+        let found = store.newest_valid_through(limit).unwrap();
+        assert_eq!(found.map(|found| found.manifest().epoch), newest, "{limit}");
+    }
+    publish_with_sinks(&store, 40, [12, 39]);
+    assert_eq!((epochs(&store), needed()), (vec![40, 30, 10], Some(10)));
+    // It comes on: what was kept for it goes.
+    publish_with_sinks(&store, 50, [31, 49]);
+    assert_eq!((epochs(&store), needed()), (vec![50, 40, 30], Some(30)));
+    publish_with_sinks(&store, 60, [59, 60]);
+    assert_eq!((epochs(&store), needed()), (vec![60, 50], Some(50)));
+    publish(&store, 70);
+    assert_eq!((epochs(&store), needed()), (vec![70, 60], Some(60)));
 }
 
 #[test]

@@ -125,10 +125,11 @@ fn windows(shape: &Shape, time: i64) -> Vec<i64> {
     found
 }
 
-/// Rows per key and window, of the records that are not late for it.
+/// Rows per key and window, of the records that are not late for it. A window whose time is up
+/// goes in the epoch after the one that made it final, at the earliest.
 fn windowed<T>(
     shape: &Shape,
-    watermark: Option<i64>,
+    (before, watermark): (Option<i64>, Option<i64>),
     all: Vec<Seen<'_, T>>,
     answer: &mut Answer,
     value: impl Fn(&[&T]) -> Option<String>,
@@ -151,7 +152,8 @@ fn windowed<T>(
     }
     for ((key, start), records) in groups {
         let end = start + shape.size;
-        if watermark >= Some(end + shape.keep.max(shape.allowed)) {
+        let is_up = watermark >= Some(end + shape.keep.max(shape.allowed));
+        if is_up && before >= Some(final_at(start)) {
             continue;
         }
         if let Some(value) = value(&records) {
@@ -292,6 +294,7 @@ fn union(prefix: &Prefix) -> Vec<Seen<'_, Hit>> {
 pub fn answer(query: &str, shape: usize, prefix: &Prefix) -> Answer {
     let shape = &SHAPES[shape];
     let watermark = prefix.over(streams_of(query));
+    let watermarks = (prefix.over_before(streams_of(query)), watermark);
     let mut said = Answer::default();
     match query {
         "users" => {
@@ -310,7 +313,7 @@ pub fn answer(query: &str, shape: usize, prefix: &Prefix) -> Answer {
         }
         "union" => {
             let count = |all: &[&Hit]| Some(all.len().to_string());
-            windowed(shape, watermark, union(prefix), &mut said, count);
+            windowed(shape, watermarks, union(prefix), &mut said, count);
         }
         "kept" | "joined" => {
             let there = kept(&mut said, watermark, hits(prefix, "hits"), shape.join);
@@ -335,12 +338,12 @@ pub fn answer(query: &str, shape: usize, prefix: &Prefix) -> Answer {
         "as_of_count" => {
             let met = as_of(shape, prefix, &mut said);
             let count = |all: &[&(Hit, Option<User>)]| Some(all.len().to_string());
-            windowed(shape, watermark, met, &mut said, count);
+            windowed(shape, watermarks, met, &mut said, count);
         }
         _ => {
             let all = hits(prefix, "hits");
             let value = |hits: &[&Hit]| value_of(query, hits);
-            windowed(shape, watermark, all, &mut said, value);
+            windowed(shape, watermarks, all, &mut said, value);
         }
     }
     said

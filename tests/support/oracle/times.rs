@@ -23,14 +23,25 @@ pub struct Prefix {
     pub lines: Vec<Judged>,
     /// Each stream's watermark.
     pub watermarks: BTreeMap<&'static str, Option<i64>>,
+    /// Each stream's watermark after the epoch before.
+    before: BTreeMap<&'static str, Option<i64>>,
 }
 
 impl Prefix {
     /// The watermark of a query that reads these streams.
     pub fn over(&self, streams: &[&str]) -> Option<i64> {
-        // `None` is less than any watermark.
-        streams.iter().map(|stream| self.watermarks[stream]).min()?
+        least(&self.watermarks, streams)
     }
+
+    /// The same, after the epoch before.
+    pub fn over_before(&self, streams: &[&str]) -> Option<i64> {
+        least(&self.before, streams)
+    }
+}
+
+fn least(watermarks: &BTreeMap<&'static str, Option<i64>>, streams: &[&str]) -> Option<i64> {
+    // `None` is less than any watermark.
+    streams.iter().map(|stream| watermarks[stream]).min()?
 }
 
 #[derive(Clone, Copy, Default)]
@@ -55,6 +66,7 @@ pub fn prefixes(inputs: &[Input], lateness: i64) -> Vec<Prefix> {
     };
     let mut all = Vec::new();
     for input in inputs {
+        now.before = now.watermarks.clone();
         for (stream, partition, change) in &input.changes {
             let partition = partitions.entry((stream, *partition)).or_default();
             match change {

@@ -1,0 +1,174 @@
+//! From an answer's changes to the messages of the sinks that follow it. Each worker does this for
+//! its own rows, and all rows of a key are on one worker.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Kind, Message, Mode, Outbox};
+use crate::row::Row;
+use crate::time::{Epoch, Timestamp};
+use crate::view::View;
+use crate::view::result::consolidated;
+use crate::view::shard::Ordered;
+
+/// One worker's way to a view, and to the sinks that follow it.
+pub struct Writer {
+    shard: usize,
+    view: Arc<View>,
+    followers: Vec<Follower>,
+}
+
+impl Writer {
+    /// The way of one worker.
+    pub fn new(shard: usize, view: &Arc<View>, outboxes: &[Arc<Outbox>]) -> Writer {
+        let follows = |outbox: &&Arc<Outbox>| outbox.spec().query == view.spec().name;
+        let followers = outboxes.iter().filter(follows).map(|outbox| Follower {
+            outbox: Arc::clone(outbox),
+            before: None,
+            waiting: BTreeMap::new(),
+            has_ended: false,
+        });
+        Writer {
+            shard,
+            view: Arc::clone(view),
+            followers: followers.collect(),
+        }
+    }
+
+    /// Takes in what a closed epoch changed, and the watermark after it. Called for every epoch, in
+    /// order, also where nothing changed.
+    pub fn apply(&mut self, epoch: Epoch, watermark: Option<Timestamp>, rows: Vec<(Row, i64)>) {
+        let changes = consolidated(rows);
+        if self.followers.is_empty() {
+            self.view.take_in(self.shard, epoch, changes);
+            return;
+        }
+        self.view.take_in(self.shard, epoch, changes.clone());
+        let at = At {
+            shard: self.shard,
+            view: &self.view,
+            epoch,
+        };
+        for follower in &mut self.followers {
+            follower.follow(at, watermark, &changes);
+        }
+    }
+}
+
+/// An epoch as it stands in a worker's part of a view.
+#[derive(Clone, Copy)]
+struct At<'v> {
+    shard: usize,
+    view: &'v View,
+    epoch: Epoch,
+}
+
+struct Follower {
+    outbox: Arc<Outbox>,
+    /// The watermark before the epoch at hand.
+    before: Option<Timestamp>,
+    /// Rows that are not final, by when they will be; only for the mode that sends those.
+    waiting: BTreeMap<(Timestamp, Ordered), i64>,
+    has_ended: bool,
+}
+
+impl Follower {
+    fn follow(&mut self, at: At<'_>, watermark: Option<Timestamp>, changes: &[(Ordered, i64)]) {
+        if self.has_ended {
+            return;
+        }
+        let messages = match self.outbox.spec().mode {
+            Mode::Upsert => self.upserts(at, changes),
+            Mode::Final => Ok(self.finals(watermark, changes)),
+        };
+        match messages {
+            Ok(messages) => self.outbox.put(at.epoch, messages),
+            Err(reason) => {
+                self.has_ended = true;
+                self.outbox.end_before(at.epoch, reason);
+            }
+        }
+        self.before = watermark;
+    }
+
+    /// Each touched key's row, or that it has none any more.
+    fn upserts(&self, at: At<'_>, changes: &[(Ordered, i64)]) -> Result<Vec<Message>, String> {
+        let of_one_key = |(a, _): &(Ordered, i64), (b, _): &(Ordered, i64)| key(a) == key(b);
+        let mut messages = Vec::new();
+        for changed in changes.chunk_by(of_one_key) {
+            // Every key had one row at most before, or the sink would have ended.
+            let row = match changed {
+                [(_, -1), (row, 1)] | [(row, 1), (_, -1)] => Some(Arc::clone(&row.row)),
+                [(_, -1)] => None,
+                [(row, _), ..] => self.only_row(at, row)?,
+                [] => continue,
+            };
+            messages.extend(match row {
+                Some(row) => Some(Message {
+                    row,
+                    kind: Kind::Upsert,
+                }),
+                // What was final before has expired: readers of the topic keep it.
+                None if changed.iter().all(|(row, _)| self.was_final(&row.row)) => None,
+                None => changed.first().map(|(row, _)| Message {
+                    row: Arc::clone(&row.row),
+                    kind: Kind::Tombstone,
+                }),
+            });
+        }
+        Ok(messages)
+    }
+
+    /// The row that a key has now; an error if it has several.
+    fn only_row(&self, at: At<'_>, of: &Ordered) -> Result<Option<Arc<Row>>, String> {
+        match at.view.rows_of(at.shard, key(of)) {
+            (row, 0 | 1) => Ok(row),
+            (_, count) => Err(format!(
+                "an upsert needs one row per key: query '{}' has {count} rows or more for the key \
+                 {}; let the query give each key one row, or send final rows (mode = \"final\")",
+                self.outbox.spec().query,
+                of.row.key
+            )),
+        }
+    }
+
+    fn was_final(&self, row: &Row) -> bool {
+        row.final_at.is_some_and(|at| self.before >= Some(at))
+    }
+
+    /// The rows that became final.
+    fn finals(&mut self, now: Option<Timestamp>, changes: &[(Ordered, i64)]) -> Vec<Message> {
+        for (row, diff) in changes {
+            let Some(at) = row.row.final_at else {
+                continue;
+            };
+            // What was final before has expired.
+            if *diff < 0 && self.was_final(&row.row) {
+                continue;
+            }
+            let place = (at, row.clone());
+            let count = self.waiting.remove(&place).unwrap_or(0) + diff;
+            if count != 0 {
+                self.waiting.insert(place, count);
+            }
+        }
+        let mut messages = Vec::new();
+        while let Some(entry) = self.waiting.first_entry()
+            && now >= Some(entry.key().0)
+        {
+            let ((_, row), count) = entry.remove_entry();
+            let message = Message {
+                row: row.row,
+                kind: Kind::Final,
+            };
+            let often = usize::try_from(count).unwrap_or(0);
+            messages.extend(std::iter::repeat_n(message, often));
+        }
+        messages
+    }
+}
+
+/// The encoded key of a row.
+fn key(row: &Ordered) -> &[u8] {
+    &row.row.order[..row.row.key_len as usize]
+}
