@@ -253,16 +253,19 @@ mod tests {
     fn it_goes_on_where_it_was_and_prints_what_it_hears() {
         let row = r#"{"key":["u1",{"start":0,"end":60000}],"value":3}"#;
         let head = r#""as_of":7,"complete_through":null"#;
-        let first = event("snapshot", "a", &format!(r#"{{{head},"start":true,"rows":[{row}]}}"#))
-            + &event(
-                "changes",
-                "b",
-                r#"{"as_of":8,"complete_through":0,"changes":[
-                {"op":"-","key":"k","value":"x","expired":true},{"op":"+","key":"long","value":{"a":1}}]}"#
-                    .replace('\n', " ")
-                    .as_str(),
-            )
-            + &event("progress", "c", r#"{"as_of":9,"complete_through":0}"#)
+        let first = event(
+            "snapshot",
+            "a",
+            &format!(r#"{{{head},"start":true,"rows":[{row}]}}"#),
+        ) + &event(
+            "changes",
+            "b",
+            r#"{"as_of":8,"complete_through":0,"changes":[
+                {"op":"-","key":"k","value":"x","expired":true},
+                {"op":"+","key":"long","value":{"a":1}}]}"#
+                .replace('\n', " ")
+                .as_str(),
+        ) + &event("progress", "c", r#"{"as_of":9,"complete_through":0}"#)
             + "id: d\nevent: half";
         let second = event("reset", "", r#"{"reason":"it is \u001b[2J gone"}"#)
             + &event(

@@ -171,16 +171,18 @@ pub fn lag(service: &service::Client) -> u64 {
 
 /// Whether a partition is idle.
 pub fn is_idle(service: &service::Client, partition: usize) -> bool {
-    let all = partitions(service);
-    all.get(partition)
-        .is_some_and(|partition| partition["idle"] == true)
+    is(service, partition, "idle")
 }
 
 /// Whether a partition waits for slower ones.
 pub fn is_ahead(service: &service::Client, partition: usize) -> bool {
+    is(service, partition, "ahead")
+}
+
+/// What is said of a partition; of one that is not listed yet nothing is.
+fn is(service: &service::Client, partition: usize, what: &str) -> bool {
     let all = partitions(service);
-    all.get(partition)
-        .is_some_and(|partition| partition["ahead"] == true)
+    all.get(partition).is_some_and(|found| found[what] == true)
 }
 
 /// What is wrong with the stream or a partition of it.

@@ -348,11 +348,16 @@ impl Fetcher {
                 .any(|b| b.nodeid == id && b.state == "UP")
         };
         let any_up = stats.brokers.values().any(|broker| broker.state == "UP");
-        state.trouble.brokers = (!any_up).then(|| {
-            let brokers = self.options.brokers();
-            let why = failure.map_or_else(String::new, |failure| format!(": {failure}"));
-            Arc::from(format!("no broker of '{brokers}' can be reached{why}"))
-        });
+        if any_up {
+            state.trouble.brokers = None;
+        } else {
+            // Each try fails in words of its own: what was told first stands, and since when.
+            state.trouble.brokers.get_or_insert_with(|| {
+                let brokers = self.options.brokers();
+                let why = failure.map_or_else(String::new, |failure| format!(": {failure}"));
+                Arc::from(format!("no broker of '{brokers}' can be reached{why}"))
+            });
+        }
         let topic = stats.topics.get(&self.options.topic);
         for (id, said) in topic.into_iter().flat_map(|topic| &topic.partitions) {
             let reading = u32::try_from(*id)
