@@ -104,12 +104,8 @@ impl Finals {
         let mut became = Vec::new();
         let mut before = span.first.1;
         for (epoch, watermark) in &span.rest {
-            for (row, diff) in epochs.remove(epoch).unwrap_or_default() {
-                if diff > 0 || !has_expired(&row.row, before) {
-                    self.add(row, diff);
-                }
-            }
-            self.take(*watermark, &mut became);
+            let changes = epochs.remove(epoch).unwrap_or_default();
+            became.extend(self.pass(changes, (before, *watermark)));
             before = *watermark;
         }
         became.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
@@ -121,6 +117,30 @@ impl Finals {
         Ok(became.into_iter().map(change).collect())
     }
 
+    /// Goes over the changes of one epoch, with the watermarks before and after it; gives the rows
+    /// that became final and how often each did, earliest first.
+    pub(super) fn pass(
+        &mut self,
+        changes: impl IntoIterator<Item = (Ordered, i64)>,
+        (before, after): (Option<Timestamp>, Option<Timestamp>),
+    ) -> Vec<(Ordered, i64)> {
+        for (row, diff) in changes {
+            if diff > 0 || !has_expired(&row.row, before) {
+                self.add(row, diff);
+            }
+        }
+        let mut became = Vec::new();
+        while let Some(entry) = self.waiting.first_entry()
+            && after >= Some(entry.key().0)
+        {
+            let ((_, row), count) = entry.remove_entry();
+            if count > 0 {
+                became.push((row, count));
+            }
+        }
+        became
+    }
+
     fn add(&mut self, row: Ordered, diff: i64) {
         let Some(at) = row.row.final_at else {
             return;
@@ -129,18 +149,6 @@ impl Finals {
         let count = self.waiting.remove(&place).unwrap_or(0) + diff;
         if count != 0 {
             self.waiting.insert(place, count);
-        }
-    }
-
-    /// Takes out what the watermark has reached.
-    fn take(&mut self, watermark: Option<Timestamp>, became: &mut Vec<(Ordered, i64)>) {
-        while let Some(entry) = self.waiting.first_entry()
-            && watermark >= Some(entry.key().0)
-        {
-            let ((_, row), count) = entry.remove_entry();
-            if count > 0 {
-                became.push((row, count));
-            }
         }
     }
 }

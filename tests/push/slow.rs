@@ -123,10 +123,10 @@ fn a_thousand_subscribers_of_whom_some_do_not_read_harm_nobody() {
             readers.spawn(follow(stream, Arc::clone(&last)));
         }
         for _ in 0..SILENT {
-            silent.push(subscribe(&address, "", Some(4096)).await);
+            silent.push(subscribe(&address, "", Some(64 << 10)).await);
         }
         for _ in 0..SLOW {
-            slow.push(subscribe(&address, "", Some(4096)).await);
+            slow.push(subscribe(&address, "", Some(64 << 10)).await);
         }
     });
     let as_of = ingest(&service, &runtime, &mut slow);
@@ -135,11 +135,16 @@ fn a_thousand_subscribers_of_whom_some_do_not_read_harm_nobody() {
     let got = |read: &Result<usize, usize>| read.expect("whoever reads gets everything");
     let most = read.iter().map(got).max().expect("there were some");
     // What was compacted for those who did not read, or kept from them, is not sent.
-    let mut late = 0;
-    for stream in silent.into_iter().chain(slow) {
-        let read = runtime.block_on(follow(stream, Arc::clone(&last)));
-        late = late.max(read.unwrap_or_else(|until_cut_off| until_cut_off));
-    }
+    let late: Vec<Result<usize, usize>> = runtime.block_on(async {
+        let late = silent.into_iter().chain(slow);
+        let late: JoinSet<_> = late
+            .map(|stream| follow(stream, Arc::clone(&last)))
+            .collect();
+        late.join_all().await
+    });
+    let until_the_end_or_cut_off = |read: Result<usize, usize>| read.unwrap_or_else(|cut| cut);
+    let late = late.into_iter().map(until_the_end_or_cut_off).max();
+    let late = late.expect("there were some");
     let peak = peak_mib(&launch);
     let told = format!(
         "{most} bytes were sent to one who read everything, {late} to one who did so later; the \

@@ -24,6 +24,12 @@ const KEPT: usize = 8 << 20;
 /// How many steps a subscriber may be behind before it gets their net change instead of each.
 const MAX_BEHIND: usize = 16;
 
+/// About what a core works for a subscriber at each step: to look whether it is concerned, to send
+/// it something, and for each KiB of that (measured with 1,000 subscribers on 2 cores).
+const LOOK: Duration = Duration::from_micros(4);
+const SEND: Duration = Duration::from_micros(15);
+const SEND_KIB: Duration = Duration::from_nanos(800);
+
 /// The recent changes of a query, or the rows that became final.
 pub(super) struct Feed {
     pub(super) views: Arc<Views>,
@@ -31,6 +37,8 @@ pub(super) struct Feed {
     pub(super) only_final: bool,
     /// What the tokens of those who follow the whole query are for.
     pub(super) scope: u32,
+    /// Shared by those who follow the whole query: counts them.
+    pub(super) whole: Arc<()>,
     ring: Mutex<Ring>,
     /// Told when there is more.
     moved: watch::Sender<()>,
@@ -71,6 +79,7 @@ impl Feed {
             view: Arc::clone(view),
             only_final,
             scope,
+            whole: Arc::new(()),
             ring: Mutex::new(Ring {
                 steps: VecDeque::new(),
                 bytes: 0,
@@ -84,6 +93,14 @@ impl Feed {
     /// Told when there is more.
     pub(super) fn moved(&self) -> watch::Receiver<()> {
         self.moved.subscribe()
+    }
+
+    /// About what a core works at each step for all subscribers: as much as it did at the last.
+    pub(super) fn cost(self: &Arc<Feed>) -> Duration {
+        let count = |shared: usize| u32::try_from(shared).unwrap_or(u32::MAX);
+        let bytes = self.ring().steps.back().map_or(0, |step| step.event_bytes);
+        let sending = SEND + SEND_KIB * count(bytes >> 10);
+        LOOK * count(Arc::strong_count(self)) + sending * count(Arc::strong_count(&self.whole) - 1)
     }
 
     /// What the labels say of this query.

@@ -21,6 +21,8 @@ pub(super) struct Step {
     changes: Vec<Change>,
     /// Where the additions begin.
     additions: usize,
+    /// About how many bytes it has as an event.
+    pub(super) event_bytes: usize,
     /// The token of who follows the whole query.
     id: String,
     /// What is written already for those who follow the whole query, by format.
@@ -63,6 +65,10 @@ impl Step {
         Step {
             from,
             as_of,
+            event_bytes: changes
+                .iter()
+                .map(event_bytes)
+                .fold(0, usize::saturating_add),
             changes,
             additions,
             id,
@@ -74,20 +80,10 @@ impl Step {
         self.changes.is_empty()
     }
 
-    /// About how many bytes it has as an event.
-    pub(super) fn event_bytes(&self) -> usize {
-        let bytes = |change: &Change| {
-            let once = FRAME + change.row.key.len() + change.row.value.len();
-            once.saturating_mul(usize::try_from(change.diff.unsigned_abs()).unwrap_or(usize::MAX))
-        };
-        let all = self.changes.iter().map(bytes);
-        all.fold(0, usize::saturating_add)
-    }
-
     /// About how many bytes it takes in memory, once it is written.
     pub(super) fn bytes(&self) -> usize {
         let rows = size_of::<Change>() * self.changes.len();
-        size_of::<Step>() + rows.saturating_add(self.event_bytes())
+        size_of::<Step>() + rows.saturating_add(self.event_bytes)
     }
 
     /// The changes of a range of keys; `None` where it has none.
@@ -171,6 +167,12 @@ impl Step {
             next: None,
         }
     }
+}
+
+fn event_bytes(change: &Change) -> usize {
+    let times = usize::try_from(change.diff.unsigned_abs()).unwrap_or(usize::MAX);
+    let once = FRAME + change.row.key.len() + change.row.value.len();
+    once.saturating_mul(times)
 }
 
 fn write_change(out: &mut Vec<u8>, change: &Change) {

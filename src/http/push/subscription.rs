@@ -31,6 +31,8 @@ pub(super) struct Subscription {
     state: State,
     /// How much all that are behind may keep in memory.
     backlog: Arc<Semaphore>,
+    /// Counts those who follow the whole query.
+    _whole: Option<Arc<()>>,
 }
 
 enum State {
@@ -119,7 +121,10 @@ impl Subscription {
                 Err(reason) => (newest, State::Reset(reason)),
             },
         };
+        let feed = &wanted.feed;
+        let whole = wanted.range.is_none().then(|| Arc::clone(&feed.whole));
         Ok(Subscription {
+            _whole: whole,
             wanted,
             at,
             state,
@@ -232,7 +237,7 @@ impl Subscription {
 
     /// Takes changes that only this subscriber needs.
     fn own(&mut self, step: Step) -> Option<Frame> {
-        let bytes = step.event_bytes();
+        let bytes = step.event_bytes;
         let mut counted = None;
         if bytes > PIECE {
             let wanted = u32::try_from(step.bytes()).unwrap_or(u32::MAX);

@@ -1,13 +1,13 @@
 //! From an answer's changes to the messages of the sinks that follow it. Each worker does this for
 //! its own rows, and all rows of a key are on one worker.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Kind, Message, Mode, Outbox};
 use crate::row::Row;
 use crate::time::{Epoch, Timestamp};
 use crate::view::View;
+use crate::view::changelog::{Finals, has_expired};
 use crate::view::result::consolidated;
 use crate::view::shard::Ordered;
 
@@ -25,7 +25,7 @@ impl Writer {
         let followers = outboxes.iter().filter(follows).map(|outbox| Follower {
             outbox: Arc::clone(outbox),
             before: None,
-            waiting: BTreeMap::new(),
+            waiting: Finals::default(),
             has_ended: false,
         });
         Writer {
@@ -68,7 +68,7 @@ struct Follower {
     /// The watermark before the epoch at hand.
     before: Option<Timestamp>,
     /// Rows that are not final, by when they will be; only for the mode that sends those.
-    waiting: BTreeMap<(Timestamp, Ordered), i64>,
+    waiting: Finals,
     has_ended: bool,
 }
 
@@ -109,7 +109,12 @@ impl Follower {
                     kind: Kind::Upsert,
                 }),
                 // What was final before has expired: readers of the topic keep it.
-                None if changed.iter().all(|(row, _)| self.was_final(&row.row)) => None,
+                None if changed
+                    .iter()
+                    .all(|(row, _)| has_expired(&row.row, self.before)) =>
+                {
+                    None
+                }
                 None => changed.first().map(|(row, _)| Message {
                     row: Arc::clone(&row.row),
                     kind: Kind::Tombstone,
@@ -132,39 +137,17 @@ impl Follower {
         }
     }
 
-    fn was_final(&self, row: &Row) -> bool {
-        row.final_at.is_some_and(|at| self.before >= Some(at))
-    }
-
     /// The rows that became final.
     fn finals(&mut self, now: Option<Timestamp>, changes: &[(Ordered, i64)]) -> Vec<Message> {
-        for (row, diff) in changes {
-            let Some(at) = row.row.final_at else {
-                continue;
-            };
-            // What was final before has expired.
-            if *diff < 0 && self.was_final(&row.row) {
-                continue;
-            }
-            let place = (at, row.clone());
-            let count = self.waiting.remove(&place).unwrap_or(0) + diff;
-            if count != 0 {
-                self.waiting.insert(place, count);
-            }
-        }
-        let mut messages = Vec::new();
-        while let Some(entry) = self.waiting.first_entry()
-            && now >= Some(entry.key().0)
-        {
-            let ((_, row), count) = entry.remove_entry();
+        let became = self.waiting.pass(changes.to_vec(), (self.before, now));
+        let messages = became.into_iter().flat_map(|(row, count)| {
             let message = Message {
                 row: row.row,
                 kind: Kind::Final,
             };
-            let often = usize::try_from(count).unwrap_or(0);
-            messages.extend(std::iter::repeat_n(message, often));
-        }
-        messages
+            std::iter::repeat_n(message, usize::try_from(count).unwrap_or(0))
+        });
+        messages.collect()
     }
 }
 
