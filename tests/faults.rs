@@ -6,14 +6,20 @@
 //! forgotten, and writes down what it did, so that no test can pass without its fault.
 #![cfg(target_os = "linux")]
 
+#[path = "faults/clock.rs"]
+mod clock;
 #[path = "faults/crashes.rs"]
 mod crashes;
+#[path = "faults/errors.rs"]
+mod errors;
 #[path = "faults/images.rs"]
 mod images;
 #[path = "faults/layer.rs"]
 mod layer;
 #[path = "faults/power.rs"]
 mod power;
+#[path = "faults/rot.rs"]
+mod rot;
 #[path = "faults/script.rs"]
 mod script;
 #[allow(dead_code, reason = "each test uses a part of it")]

@@ -151,7 +151,12 @@ static long meddle(const char *op, const char *path) {
         if (strcmp(action, "kill") == 0) die();
         if (sscanf(action, "errno:%ld", &number) == 1) result = number;
         if (sscanf(action, "torn:%ld", &number) == 1) result = -1 - number;
-        if (sscanf(action, "slow:%ld", &number) == 1) usleep((useconds_t)number * 1000);
+        if (sscanf(action, "slow:%ld", &number) == 1) {
+            /* A slow disk is slow to who asks it, not to others. */
+            pthread_mutex_unlock(&one);
+            usleep((useconds_t)number * 1000);
+            pthread_mutex_lock(&one);
+        }
     }
     return result;
 }
