@@ -32,6 +32,7 @@ pub use query::Query;
 
 /// What a query module needs: `use waterclock::prelude::*;`
 pub mod prelude {
+    pub use crate::data;
     pub use crate::dataflow::aggregate::Aggregate;
     pub use crate::number::Float;
     pub use crate::query::{Flow, Keyed, Query, Stream, Table, Windowed, sliding, tumbling};

@@ -14,11 +14,13 @@
 //! * [`aggregate`][]: accumulators
 //! * [`windows`]: the window boundary
 //! * [`forever`]: the unbounded boundary
+//! * [`appended`]: the boundary of answers that are streams
 //! * [`keyed`]: the general state boundary, over its own arrangement
 //! * [`bounded`]: bounded stores of late and rejected records
 //! * [`vault`]: where boundaries save their rows and find them again
 
 pub mod aggregate;
+pub mod appended;
 pub mod bounded;
 pub mod clock;
 mod debezium;
