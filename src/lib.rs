@@ -36,6 +36,7 @@ pub use serde;
 
 /// What a query module needs: `use waterclock::prelude::*;`
 pub mod prelude {
+    pub use crate::data;
     pub use crate::dataflow::aggregate::Aggregate;
     pub use crate::dataflow::several::{Neutral, avg, count, distinct, max, min, sum};
     pub use crate::dataflow::sketches::{approx_distinct, quantile};

@@ -18,6 +18,7 @@
 //! * [`sketches`]: aggregates that estimate
 //! * [`windows`]: the window boundary
 //! * [`forever`]: the unbounded boundary
+//! * [`appended`]: the boundary of answers that are streams
 //! * [`kept`]: the boundary that keeps records
 //! * [`keyed`]: the general state boundary, over its own arrangement
 //! * [`ranks`]: the first rows of each key, in order
@@ -28,6 +29,7 @@
 //! * [`vault`]: where boundaries save their rows and find them again
 
 pub mod aggregate;
+pub mod appended;
 pub mod bounded;
 pub mod calendar;
 pub mod clock;

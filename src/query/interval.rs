@@ -97,7 +97,7 @@ impl<'s, K: Arrangeable, A: Arrangeable> Keyed<'s, K, A> {
             }
         });
         let flow = flow.without_chunks();
-        Stream { flow, batches }
+        Stream::new(flow, batches)
     }
 }
 
