@@ -14,6 +14,7 @@
 //! * [`calendar`]: days and months of a time zone
 //! * [`aggregate`][]: accumulators
 //! * [`sessions`]: the session boundary
+//! * [`counted`]: the boundary of windows by number
 //! * [`several`]: aggregates made of others
 //! * [`sketches`]: aggregates that estimate
 //! * [`windows`]: the window boundary
@@ -33,6 +34,7 @@ pub mod appended;
 pub mod bounded;
 pub mod calendar;
 pub mod clock;
+pub mod counted;
 mod debezium;
 pub mod decode;
 pub mod feed;
