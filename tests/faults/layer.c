@@ -142,7 +142,7 @@ static long meddle(const char *op, const char *path) {
         int fields = sscanf(line, "%31s %ld %ld %255[^\n]", action, &from, &to, pattern);
         line += strcspn(line, "\n");
         line += *line == '\n';
-        if (fields != 4 || fnmatch(pattern, site, 0) != 0) continue;
+        if (fields != 4 || fnmatch(pattern, site, FNM_EXTMATCH) != 0) continue;
         number = ++counts[i];
         if (number < from || number > to) continue;
         char head[PATH + 128];
