@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::bench::BenchCommand;
 use super::values::{Output, ReplayStream, join_streams, named_duration, named_path};
 use crate::config::{Config, ConfigError};
 
@@ -84,6 +85,9 @@ Examples:
     /// Lists, takes, verifies or deletes checkpoints.
     #[command(subcommand)]
     Checkpoint(CheckpointCommand),
+    /// Measures what events cost.
+    #[command(subcommand)]
+    Bench(BenchCommand),
 }
 
 /// Where the settings come from.

@@ -19,6 +19,7 @@ use waterclock::worker::replay::{Replay, Replayed};
 use waterclock::worker::reproduce::{Reproduced, Reproduction};
 
 use super::setting::{catalog_of_some, recorded_sources, selected};
+use super::usage::peak_rss_bytes;
 
 /// Runs the query, writes its rows, and says on stderr what there was.
 #[allow(
@@ -157,12 +158,4 @@ fn render(row: &Row, is_final: Option<bool>, line: &mut Vec<u8>) {
         Some(false) => b",\"final\":false}\n",
         None => b"}\n",
     });
-}
-
-/// The most memory this process ever held; 0 where the system does not say.
-fn peak_rss_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kilobytes = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok());
-    kilobytes.map_or(0, |kilobytes: u64| kilobytes * 1024)
 }
