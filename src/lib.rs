@@ -33,8 +33,11 @@ pub use query::Query;
 /// What a query module needs: `use waterclock::prelude::*;`
 pub mod prelude {
     pub use crate::dataflow::aggregate::Aggregate;
+    pub use crate::dataflow::several::{Neutral, avg, count, distinct, max, min, sum};
     pub use crate::number::Float;
-    pub use crate::query::{Flow, Keyed, Query, Stream, Table, Windowed, sliding, tumbling};
+    pub use crate::query::{
+        Flow, Keyed, Query, Stream, Table, Windowed, session, sliding, tumbling,
+    };
     pub use crate::record::{Entity, Envelope, Event, Text};
     pub use crate::time::{Timestamp, Window, days, hours, millis, minutes, seconds};
 }

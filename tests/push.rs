@@ -20,8 +20,8 @@ mod slow;
 
 const TUMBLING: &str = "clicks_per_user_tumbling";
 const SLIDING: &str = "clicks_per_user";
-const SUBSCRIBERS: usize = 24;
-const KILLS: usize = 6;
+const SUBSCRIBERS: usize = 50;
+const KILLS: usize = 10;
 const POSTS_PER_LIFE: usize = 40;
 
 fn wanted(n: usize) -> Wanted {

@@ -23,6 +23,11 @@ pub trait Aggregate<T>: 'static {
     /// The result.
     type Out;
 
+    /// The name, where it is not a constant.
+    fn name(&self) -> String {
+        Self::NAME.to_owned()
+    }
+
     /// What is kept of one item.
     fn one(&self, item: &T) -> Self::Acc;
     /// Adds the items of another accumulator.
@@ -54,7 +59,7 @@ impl<T> Aggregate<T> for Count {
 /// A number that can be summed exactly.
 pub trait Summand: Copy + 'static {
     /// What the sum is kept in.
-    type Acc: Clone + Debug + Serialize + DeserializeOwned + Send + 'static;
+    type Acc: Clone + Debug + Default + Serialize + DeserializeOwned + Send + 'static;
     /// The type of the sum.
     type Sum;
 
@@ -126,6 +131,12 @@ impl<F, N, A> Of<F, N, A> {
             value,
             of: PhantomData,
         }
+    }
+}
+
+impl<F: Clone, N, A> Clone for Of<F, N, A> {
+    fn clone(&self) -> Self {
+        Of::new(self.value.clone())
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use differential_dataflow::hashable::Hashable;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
 
 use super::vault::{Boundary, Restored, Take, Written};
 use crate::columns::merge::{BATCH_ROWS, Marks, changes_of};
@@ -35,6 +36,17 @@ pub fn identity_of(of: &impl Serialize) -> Result<Vec<u8>, EncodeError> {
     let mut encoder = Encoder::default();
     of.serialize(&mut encoder)?;
     Ok(encoder.out)
+}
+
+/// Encodes what identifies one of several rows of a key: of what tells it apart only a digest.
+pub fn identity_among(
+    key: &impl Serialize,
+    apart: &impl Serialize,
+) -> Result<Vec<u8>, EncodeError> {
+    let mut identity = identity_of(key)?;
+    let digest = Sha256::digest(identity_of(apart)?);
+    identity.extend_from_slice(&digest[..16]);
+    Ok(identity)
 }
 
 /// Tells this build's way of hashing owners from that of another.

@@ -38,6 +38,17 @@ pub struct Clock {
 }
 
 impl Clock {
+    /// The clock of an epoch in which nothing happened, for tests of single operators.
+    #[cfg(test)]
+    pub(crate) fn at(epoch: Epoch) -> Clock {
+        Clock {
+            epoch,
+            watermarks: Vec::new(),
+            mark: Mark::None,
+            before: BTreeMap::new(),
+        }
+    }
+
     /// The watermark of a query that reads these streams: the minimum, [`NONE`] while any is.
     pub fn over(&self, streams: &[u16]) -> i64 {
         streams

@@ -15,13 +15,12 @@ use differential_dataflow::trace::{
     Builder, Cursor, Description, Navigable, Span, Trace, TraceReader,
 };
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::OperatorInfo;
 use timely::progress::{Antichain, Stamp};
 
-use super::changes::{Changes, Lasting, identity_of};
+use super::changes::{Changes, Lasting, identity_among};
 use super::clock::{Clock, Clocks};
 use super::feed::Mark;
 use super::retire::{retire, stamped};
@@ -84,12 +83,8 @@ pub struct Saved<K, R> {
 }
 
 impl<K: Arrangeable, R: Arrangeable> Lasting for Saved<K, R> {
-    /// Rows of a key are told apart by a digest of all that they are.
     fn identity(&self) -> Result<Vec<u8>, EncodeError> {
-        let mut identity = identity_of(&self.key)?;
-        let digest = Sha256::digest(identity_of(&(&self.row, self.copy))?);
-        identity.extend_from_slice(&digest[..16]);
-        Ok(identity)
+        identity_among(&self.key, &(&self.row, self.copy))
     }
 
     fn owner(&self) -> u64 {

@@ -12,9 +12,13 @@
 //! * [`schemas`]: records that name the schema they were written with
 //! * [`panes`]: window arithmetic
 //! * [`aggregate`][]: accumulators
+//! * [`sessions`]: the session boundary
+//! * [`several`]: aggregates made of others
 //! * [`windows`]: the window boundary
 //! * [`forever`]: the unbounded boundary
+//! * [`kept`]: the boundary that keeps records
 //! * [`keyed`]: the general state boundary, over its own arrangement
+//! * [`ranks`]: the first rows of each key, in order
 //! * [`bounded`]: bounded stores of late and rejected records
 //! * [`changes`]: what changed of a boundary's rows since its last segment
 //! * [`vault`]: where boundaries save their rows and find them again
@@ -27,11 +31,15 @@ mod debezium;
 pub mod decode;
 pub mod feed;
 pub mod forever;
+pub mod kept;
 pub mod keyed;
 pub mod lines;
 pub mod panes;
+pub mod ranks;
 pub mod reading;
 pub mod retire;
 pub mod schemas;
+pub mod sessions;
+pub mod several;
 pub mod vault;
 pub mod windows;

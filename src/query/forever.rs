@@ -46,7 +46,7 @@ use crate::number::Float;
 /// ```
 #[derive(Clone)]
 pub struct Forever<'s, K: 'static, T: 'static> {
-    keyed: Keyed<'s, K, T>,
+    pub(super) keyed: Keyed<'s, K, T>,
 }
 
 impl<'s, K: Arrangeable, T: Clone + serde::Serialize + 'static> Keyed<'s, K, T> {
@@ -127,7 +127,7 @@ where
         );
         flow.notices.borrow_mut().push(combined.aside);
 
-        let boundary = flow.boundary::<Total<K, A::Acc>>(&format!("forever-{}", A::NAME));
+        let boundary = flow.boundary::<Total<K, A::Acc>>(&format!("forever-{}", aggregate.name()));
         let final_only = flow.final_only();
         let mut totals = Totals::new(aggregate, boundary, flow.owns(), final_only);
         let fail = Rc::clone(&flow.fail);

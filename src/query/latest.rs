@@ -1,4 +1,4 @@
-//! Streams that become tables by keeping records: the latest per key, and all for a while.
+//! Streams that become tables by keeping the latest record of each key.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use timely::dataflow::operators::vec::Map;
 use super::Table;
 use super::flow::Flow;
 use super::stamp::Stamp;
-use super::stream::{Change, Keyed, transform, transform_apart, typed_changes};
+use super::stream::{Change, transform_apart, typed_changes};
 use crate::dataflow::decode::{Notice, guard};
 use crate::dataflow::keyed::{Arrangeable, Behaviour, Moment, Saved, keyed};
 use crate::record::{Entity, Op, Text};
@@ -149,75 +149,4 @@ pub(super) fn unbatched<'s, D: Clone + 'static>(
     batches: timely::dataflow::Stream<'s, crate::time::Epoch, Vec<std::rc::Rc<Vec<D>>>>,
 ) -> timely::dataflow::Stream<'s, crate::time::Epoch, Vec<D>> {
     batches.flat_map(std::rc::Rc::unwrap_or_clone)
-}
-
-/// A record kept as a row.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-struct Kept<T> {
-    stamp: Stamp,
-    record: T,
-}
-
-struct Keep {
-    how_long: i64,
-}
-
-impl<K, T: Arrangeable> Behaviour<K, Kept<T>, Kept<T>, ()> for Keep {
-    fn timer(&self, row: &Kept<T>) -> Option<i64> {
-        Some(row.stamp.time.saturating_add(self.how_long))
-    }
-
-    fn step(
-        &mut self,
-        at: Moment,
-        _key: &K,
-        rows: &mut Vec<Kept<T>>,
-        events: Vec<Kept<T>>,
-        _out: &mut Vec<()>,
-    ) {
-        rows.extend(events);
-        let how_long = self.how_long;
-        rows.retain(|row| at.is_end || row.stamp.time.saturating_add(how_long) > at.watermark);
-    }
-}
-
-pub(super) fn keep<'s, K, T>(records: Keyed<'s, K, T>, how_long: Duration) -> Table<'s, K, T>
-where
-    K: Arrangeable,
-    T: Arrangeable,
-{
-    let Keyed { stream, key } = records;
-    let flow = stream.flow;
-    let (names, how_long) = (flow.names(), millis_of(how_long));
-    let events = transform(&flow, stream.batches, "Keep", move |record, out| {
-        if record.watermark >= record.time.saturating_add(how_long) {
-            return Err("late".to_owned());
-        }
-        let key = guard(|| key(&record.data))?;
-        let stamp = Stamp::of(record, &names);
-        out.push((
-            key,
-            Kept {
-                stamp,
-                record: record.data.clone(),
-            },
-        ));
-        Ok(())
-    });
-    let boundary = flow.boundary::<Saved<K, Kept<T>>>("keep");
-    let watermark = flow.watermark();
-    let behaviour = Keep { how_long };
-    let events = unbatched(events);
-    let kept = keyed(
-        events,
-        flow.clocks(),
-        "Keep",
-        boundary,
-        watermark,
-        behaviour,
-    );
-    let rows = kept
-        .rows
-        .as_collection(|key, kept: &Kept<T>| (key.clone(), kept.record.clone()));
-    Table::new(flow, rows)
 }

@@ -11,7 +11,7 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::{Operator, OutputBuilder};
 
 use super::flow::{Flow, Notices};
-use super::windowed::{Windowed, Windowing};
+use super::windowed::{WindowKind, Windowed};
 use crate::dataflow::decode::{Batch, Changes, Rec, guard};
 use crate::dataflow::keyed::Arrangeable;
 use crate::dataflow::windows::notice;
@@ -167,7 +167,7 @@ impl<'s, T: Clone + serde::Serialize + 'static> Stream<'s, T> {
     }
 
     /// Runs user code on each record. A panic in it rejects the record for this query alone.
-    fn each<U: 'static>(
+    pub(super) fn each<U: 'static>(
         self,
         name: &str,
         logic: impl Fn(&Rec<T>, &mut Vec<Rec<U>>) + 'static,
@@ -252,20 +252,11 @@ where
 
 impl<'s, K: Arrangeable, T: Clone + serde::Serialize + 'static> Keyed<'s, K, T> {
     /// Windows of event time per key.
-    pub fn window(self, windowing: Windowing) -> Windowed<'s, K, T> {
+    pub fn window<W: WindowKind>(self, windowing: W) -> Windowed<'s, K, T, W> {
         Windowed {
             keyed: self,
             windowing,
         }
-    }
-
-    /// Keeps the records as rows of a table until the query's watermark has passed their time by
-    /// `how_long`. What joins it sees both sides revise earlier rows.
-    pub fn keep(self, how_long: Duration) -> super::Table<'s, K, T>
-    where
-        T: Arrangeable,
-    {
-        super::latest::keep(self, how_long)
     }
 
     /// Joins each record with the entity's version at the record's event time: the record with

@@ -1,27 +1,25 @@
 //! Tables: maintained collections of `(key, value)` rows. Everything here is a function of rows, so
 //! nothing of it is saved: a restart recomputes it.
 
-use std::hash::{BuildHasher, Hash};
 use std::rc::Rc;
 
-use differential_dataflow::operators::arrange::{Arranged, TraceAgent};
 use differential_dataflow::{AsCollection, VecCollection};
 use timely::dataflow::operators::vec::Map;
 
 use super::flow::Flow;
-use crate::dataflow::keyed::{Arrangeable, Rows};
+use crate::dataflow::keyed::Arrangeable;
 use crate::time::{Epoch, Timestamp};
 
-type Collection<'s, D> = VecCollection<'s, Epoch, D, isize>;
+pub(super) type Collection<'s, D> = VecCollection<'s, Epoch, D, isize>;
 
 /// A maintained bag of `(key, value)` rows; what a query returns.
 #[derive(Clone)]
 pub struct Table<'s, K: 'static, V: 'static> {
-    flow: Flow<'s>,
-    rows: Collection<'s, (K, V)>,
-    final_at: Option<Rc<dyn Fn(&K) -> Timestamp>>,
+    pub(super) flow: Flow<'s>,
+    pub(super) rows: Collection<'s, (K, V)>,
+    pub(super) final_at: Option<Rc<dyn Fn(&K) -> Timestamp>>,
     /// The name under which all queries share the table's arrangement.
-    shared: Option<String>,
+    pub(super) shared: Option<String>,
 }
 
 impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
@@ -160,85 +158,6 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
         }
     }
 
-    /// Pairs the rows of two tables that have the same key. A change on either side revises the
-    /// pairs it is part of, also earlier ones: a user who moves takes past clicks along. Where a
-    /// record should see the table as it was, see [`Keyed::as_of`](super::Keyed::as_of).
-    ///
-    /// ```text
-    /// left   + (k, a)              + (k, b)
-    /// right           + (k, x)               - (k, x)
-    /// pairs           + (k, (a,x)) + (k,(b,x)) - (k,(a,x)) - (k,(b,x))
-    /// ```
-    pub fn join<V2: Arrangeable>(self, other: Table<'s, K, V2>) -> Table<'s, K, (V, V2)> {
-        let flow = self.flow.clone();
-        let (left, right) = (self.arranged(), other.arranged());
-        let pairs = left.join_core(right, |key, a, b| {
-            Some((key.clone(), (a.clone(), b.clone())))
-        });
-        Table::new(flow, pairs)
-    }
-
-    /// Pairs the rows of two tables that have the same key, and those that have no partner with
-    /// nothing: a key of either table has a row. Both sides revise, as those of [`Table::join`].
-    ///
-    /// ```text
-    /// left   + (k, a)                   + (j, b)
-    /// right              + (k, x)
-    /// pairs  + (k,(a,-)) - (k,(a,-))    + (j,(b,-))
-    ///                    + (k,(a,x))
-    /// ```
-    ///
-    /// ```
-    /// # use serde::{Deserialize, Serialize};
-    /// # use waterclock::prelude::*;
-    /// # #[derive(Clone, Debug, Serialize, Deserialize)]
-    /// # struct Mail { from: Text, to: Text, at: Timestamp }
-    /// # impl Event for Mail {
-    /// #     const STREAM: &'static str = "mails";
-    /// #     fn time(&self) -> Timestamp { self.at }
-    /// # }
-    /// fn mails(flow: Flow) -> Table<Text, (Option<u64>, Option<u64>)> {
-    ///     let mails = flow.stream::<Mail>();
-    ///     let sent = mails.clone().key_by(|mail| mail.from.clone()).forever().count();
-    ///     let received = mails.key_by(|mail| mail.to.clone()).forever().count();
-    ///     sent.full_join(received)
-    /// }
-    /// # let answer = waterclock::testing::batch(Query::new("mails", "", mails), &[(
-    /// #     "mails",
-    /// #     r#"{"from":"a","to":"b","at":0}
-    /// #        {"from":"b","to":"c","at":1}"#,
-    /// # )]);
-    /// # assert_eq!(answer, [
-    /// #     r#"{"key":"a","value":[1,null]}"#,
-    /// #     r#"{"key":"b","value":[1,1]}"#,
-    /// #     r#"{"key":"c","value":[null,1]}"#,
-    /// # ]);
-    /// ```
-    pub fn full_join<V2: Arrangeable>(
-        self,
-        other: Table<'s, K, V2>,
-    ) -> Table<'s, K, (Option<V>, Option<V2>)> {
-        let left = self.rows.map(|(key, value)| (key, (Some(value), None)));
-        let right = other.rows.map(|(key, value)| (key, (None, Some(value))));
-        let sides = left.concat(right);
-        let pairs = sides.reduce_named("FullJoin", |_key, sides, pairs| {
-            // Nothing comes before something: the right side's rows are first.
-            let (right, left) = sides.split_at(sides.partition_point(|(side, _)| side.0.is_none()));
-            match (left, right) {
-                (rows, []) | ([], rows) => {
-                    pairs.extend(rows.iter().map(|(side, times)| ((*side).clone(), *times)));
-                }
-                (left, right) => pairs.extend(left.iter().flat_map(|(a, times)| {
-                    let pair = move |(b, more): &(&(Option<V>, Option<V2>), isize)| {
-                        ((a.0.clone(), b.1.clone()), times * more)
-                    };
-                    right.iter().map(pair)
-                })),
-            }
-        });
-        Table::new(self.flow, pairs)
-    }
-
     /// The sum of a number over the rows of each key. A key without rows has none; numbers that
     /// cancel out sum to 0.
     ///
@@ -271,23 +190,29 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
     /// # assert_eq!(answer, [r#"{"key":"c","value":0}"#]);
     /// ```
     pub fn sum<N: Into<i128>>(self, number: impl Fn(&K, &V) -> N + 'static) -> Table<'s, K, i128> {
-        use differential_dataflow::operators::CountTotal;
-        let trying = self.flow.trying();
-        // The count of rows comes first: a sum of 0 is a row as long as rows are summed.
-        let numbers = self
-            .rows
-            .inner
-            .flat_map(move |((key, value), epoch, diff)| {
-                let number = trying(&|| bounded(number(&key, &value).into()))?;
-                Some((key, epoch, (diff, number * diff as i128)))
-            });
-        let sums = numbers.as_collection().count_total();
-        let rows = sums.map(|(key, (_rows, sum))| (key, sum));
+        let (flow, final_at) = (self.flow.clone(), self.final_at.clone());
+        let sums = self.counted_sums(number);
         Table {
-            flow: self.flow,
-            rows,
-            final_at: self.final_at,
-            shared: None,
+            final_at,
+            ..Table::new(flow, sums.map(|(key, (_rows, sum))| (key, sum)))
+        }
+    }
+
+    /// The sum of a number over the rows of each key, and how many rows they are: what a mean is
+    /// made of. See [`Table::sum`].
+    #[allow(clippy::cast_sign_loss, reason = "a key without rows has no count")]
+    pub fn sum_and_count<N: Into<i128>>(
+        self,
+        number: impl Fn(&K, &V) -> N + 'static,
+    ) -> Table<'s, K, (i128, u64)> {
+        let (flow, final_at) = (self.flow.clone(), self.final_at.clone());
+        let sums = self.counted_sums(number);
+        Table {
+            final_at,
+            ..Table::new(
+                flow,
+                sums.map(|(key, (rows, sum))| (key, (sum, rows as u64))),
+            )
         }
     }
 
@@ -305,89 +230,21 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
         }
     }
 
-    fn arranged(self) -> Arranged<'s, TraceAgent<Rows<K, V>>> {
-        let Some(name) = self.shared else {
-            return self.rows.arrange_by_key();
-        };
-        let shared = self.flow.env.shared.clone();
-        shared.arrangement(&name, || self.rows.arrange_by_key_named(&name))
-    }
-}
-
-impl<'s, K, P, N> Table<'s, K, (P, N)>
-where
-    K: Arrangeable,
-    P: Arrangeable,
-    N: Arrangeable,
-{
-    /// Of each key's rows `(part, number)` the `n` with the greatest numbers, greatest first; ties
-    /// go to the lesser part. One row a key.
-    ///
-    /// Work per change is bounded by staging: a key's parts fall into 64 buckets, and a change
-    /// looks at one bucket and at the best of each.
-    ///
-    /// ```
-    /// # use serde::{Deserialize, Serialize};
-    /// # use waterclock::prelude::*;
-    /// # #[derive(Clone, Debug, Serialize, Deserialize)]
-    /// # struct View { site: Text, page: Text, at: Timestamp }
-    /// # impl Event for View {
-    /// #     const STREAM: &'static str = "views";
-    /// #     fn time(&self) -> Timestamp { self.at }
-    /// # }
-    /// fn top_pages(flow: Flow) -> Table<(Text, Window), Vec<(Text, u64)>> {
-    ///     flow.stream::<View>()
-    ///         .key_by(|view| view.site.clone())
-    ///         .window(tumbling(hours(1)))
-    ///         .count_by(|view| view.page.clone())
-    ///         .top(2)
-    /// }
-    /// # let answer = waterclock::testing::batch(Query::new("top", "", top_pages), &[(
-    /// #     "views",
-    /// #     r#"{"site":"s","page":"a","at":0}
-    /// #        {"site":"s","page":"b","at":0}
-    /// #        {"site":"s","page":"b","at":1}
-    /// #        {"site":"s","page":"c","at":2}"#,
-    /// # )]);
-    /// # assert_eq!(answer, [
-    /// #     r#"{"key":["s",{"start":0,"end":3600000}],"value":[["b",2],["a",1]],"final":true}"#,
-    /// # ]);
-    /// ```
-    pub fn top(self, n: usize) -> Table<'s, K, Vec<(P, N)>> {
-        let hasher = foldhash::quality::FixedState::with_seed(1);
-        let staged = self
+    /// How many rows, then the sum: a sum of 0 is a row as long as rows are summed.
+    fn counted_sums<N: Into<i128>>(
+        self,
+        number: impl Fn(&K, &V) -> N + 'static,
+    ) -> Collection<'s, (K, (isize, i128))> {
+        use differential_dataflow::operators::CountTotal;
+        let trying = self.flow.trying();
+        let numbers = self
             .rows
-            .map(move |(key, (part, number))| {
-                let bucket = hasher.hash_one(&part) % 64;
-                ((key, bucket), Ranked(number, part))
-            })
-            .reduce_named("TopOfBucket", move |_key, rows, best| {
-                best.extend(
-                    rows.iter()
-                        .rev()
-                        .take(n)
-                        .map(|(row, count)| ((*row).clone(), *count)),
-                );
+            .inner
+            .flat_map(move |((key, value), epoch, diff)| {
+                let number = trying(&|| bounded(number(&key, &value).into()))?;
+                Some((key, epoch, (diff, number * diff as i128)))
             });
-        let best = staged.map(|((key, _bucket), row)| (key, row)).reduce_named(
-            "Top",
-            move |_key, rows, best| {
-                let top = rows.iter().rev().flat_map(|(row, count)| {
-                    std::iter::repeat_n(*row, usize::try_from(*count).unwrap_or(0))
-                });
-                let top = top
-                    .take(n)
-                    .map(|row| (row.1.clone(), row.0.clone()))
-                    .collect();
-                best.push((top, 1));
-            },
-        );
-        Table {
-            flow: self.flow,
-            rows: best,
-            final_at: self.final_at,
-            shared: None,
-        }
+        numbers.as_collection().count_total()
     }
 }
 
@@ -398,20 +255,4 @@ fn bounded(number: i128) -> i128 {
         "{number} is too large to be summed: it has more than 96 bits"
     );
     number
-}
-
-/// Orders by number, and ties by part, the lesser part greater.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-struct Ranked<N, P>(N, P);
-
-impl<N: Ord, P: Ord> Ord for Ranked<N, P> {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.cmp(&other.0).then_with(|| other.1.cmp(&self.1))
-    }
-}
-
-impl<N: Ord, P: Ord> PartialOrd for Ranked<N, P> {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
 }

@@ -111,15 +111,44 @@ impl Windowing {
 /// # ]);
 /// ```
 #[derive(Clone)]
-pub struct Windowed<'s, K: 'static, T: 'static> {
+pub struct Windowed<'s, K: 'static, T: 'static, W = Windowing> {
     pub(super) keyed: Keyed<'s, K, T>,
-    pub(super) windowing: Windowing,
+    pub(super) windowing: W,
 }
 
-impl<'s, K, T> Windowed<'s, K, T>
+/// Says which windows there are: made by [`tumbling`], [`sliding`] or
+/// [`session`](super::session).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say which windows there are",
+    label = "not windows",
+    note = "write `.window(tumbling(minutes(5)))`, `.window(session(minutes(5)))` or \
+            `.window(sliding(minutes(5)).every(minutes(1)))`"
+)]
+pub trait WindowKind: Sealed + Copy + 'static {
+    /// Aggregates the records of each window.
+    #[doc(hidden)]
+    fn aggregate<'s, K, T, A>(
+        self,
+        keyed: Keyed<'s, K, T>,
+        aggregate: A,
+    ) -> Table<'s, (K, Window), A::Out>
+    where
+        K: Arrangeable,
+        T: Clone + serde::Serialize + 'static,
+        A: Aggregate<T>,
+        A::Out: Arrangeable;
+}
+
+/// Windows are a closed set.
+pub trait Sealed {}
+
+impl Sealed for Windowing {}
+
+impl<'s, K, T, W> Windowed<'s, K, T, W>
 where
     K: Arrangeable,
     T: Clone + serde::Serialize + 'static,
+    W: WindowKind,
 {
     /// How many records.
     pub fn count(self) -> Table<'s, (K, Window), u64> {
@@ -161,6 +190,63 @@ where
         self.aggregate(Of::<_, V, Max>::new(value))
     }
 
+    /// Any aggregate: what is kept of a window's records, and the answer read from it.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use waterclock::prelude::*;
+    /// # #[derive(Clone, Debug, Serialize, Deserialize)]
+    /// # struct Reading { sensor: u32, celsius: i64, at: Timestamp }
+    /// # impl Event for Reading {
+    /// #     const STREAM: &'static str = "readings";
+    /// #     fn time(&self) -> Timestamp { self.at }
+    /// # }
+    /// /// The spread between the coldest and the warmest reading.
+    /// struct Spread;
+    ///
+    /// impl Aggregate<Reading> for Spread {
+    ///     type Acc = (i64, i64);
+    ///     type Out = i64;
+    ///
+    ///     fn one(&self, reading: &Reading) -> (i64, i64) {
+    ///         (reading.celsius, reading.celsius)
+    ///     }
+    ///     fn merge(&self, acc: &mut (i64, i64), other: &(i64, i64)) {
+    ///         *acc = (acc.0.min(other.0), acc.1.max(other.1));
+    ///     }
+    ///     fn finish(&self, acc: &(i64, i64)) -> i64 {
+    ///         acc.1 - acc.0
+    ///     }
+    /// }
+    ///
+    /// fn spread(flow: Flow) -> Table<(u32, Window), i64> {
+    ///     flow.stream::<Reading>()
+    ///         .key_by(|reading| reading.sensor)
+    ///         .window(tumbling(minutes(1)))
+    ///         .aggregate(Spread)
+    /// }
+    /// # let answer = waterclock::testing::batch(Query::new("spread", "", spread), &[(
+    /// #     "readings",
+    /// #     r#"{"sensor":1,"celsius":20,"at":0}
+    /// #        {"sensor":1,"celsius":-3,"at":1}
+    /// #        {"sensor":1,"celsius":5,"at":2}"#,
+    /// # )]);
+    /// # assert_eq!(answer, [r#"{"key":[1,{"start":0,"end":60000}],"value":23,"final":true}"#]);
+    /// ```
+    pub fn aggregate<A>(self, aggregate: A) -> Table<'s, (K, Window), A::Out>
+    where
+        A: Aggregate<T>,
+        A::Out: Arrangeable,
+    {
+        self.windowing.aggregate(self.keyed, aggregate)
+    }
+}
+
+impl<'s, K, T> Windowed<'s, K, T>
+where
+    K: Arrangeable,
+    T: Clone + serde::Serialize + 'static,
+{
     /// How many records there are of each part of the window: a row `(part, count)` per part.
     pub fn count_by<P: Arrangeable>(
         self,
@@ -213,61 +299,23 @@ where
     ) -> Table<'s, (K, Window), u64> {
         self.count_by(part).count_rows()
     }
+}
 
-    /// Any aggregate: what is kept of a window's records, and the answer read from it.
-    ///
-    /// ```
-    /// # use serde::{Deserialize, Serialize};
-    /// # use waterclock::prelude::*;
-    /// # #[derive(Clone, Debug, Serialize, Deserialize)]
-    /// # struct Reading { sensor: u32, celsius: i64, at: Timestamp }
-    /// # impl Event for Reading {
-    /// #     const STREAM: &'static str = "readings";
-    /// #     fn time(&self) -> Timestamp { self.at }
-    /// # }
-    /// /// The spread between the coldest and the warmest reading.
-    /// struct Spread;
-    ///
-    /// impl Aggregate<Reading> for Spread {
-    ///     type Acc = (i64, i64);
-    ///     type Out = i64;
-    ///
-    ///     fn one(&self, reading: &Reading) -> (i64, i64) {
-    ///         (reading.celsius, reading.celsius)
-    ///     }
-    ///     fn merge(&self, acc: &mut (i64, i64), other: &(i64, i64)) {
-    ///         *acc = (acc.0.min(other.0), acc.1.max(other.1));
-    ///     }
-    ///     fn finish(&self, acc: &(i64, i64)) -> i64 {
-    ///         acc.1 - acc.0
-    ///     }
-    /// }
-    ///
-    /// fn spread(flow: Flow) -> Table<(u32, Window), i64> {
-    ///     flow.stream::<Reading>()
-    ///         .key_by(|reading| reading.sensor)
-    ///         .window(tumbling(minutes(1)))
-    ///         .aggregate(Spread)
-    /// }
-    /// # let answer = waterclock::testing::batch(Query::new("spread", "", spread), &[(
-    /// #     "readings",
-    /// #     r#"{"sensor":1,"celsius":20,"at":0}
-    /// #        {"sensor":1,"celsius":-3,"at":1}
-    /// #        {"sensor":1,"celsius":5,"at":2}"#,
-    /// # )]);
-    /// # assert_eq!(answer, [r#"{"key":[1,{"start":0,"end":60000}],"value":23,"final":true}"#]);
-    /// ```
-    pub fn aggregate<A>(self, aggregate: A) -> Table<'s, (K, Window), A::Out>
+impl WindowKind for Windowing {
+    fn aggregate<'s, K, T, A>(
+        self,
+        keyed: Keyed<'s, K, T>,
+        aggregate: A,
+    ) -> Table<'s, (K, Window), A::Out>
     where
+        K: Arrangeable,
+        T: Clone + serde::Serialize + 'static,
         A: Aggregate<T>,
         A::Out: Arrangeable,
     {
-        let Windowed {
-            keyed: Keyed { stream, key },
-            windowing,
-        } = self;
+        let Keyed { stream, key } = keyed;
         let flow = stream.flow;
-        let shape = windowing.shape(flow.final_only());
+        let shape = self.shape(flow.final_only());
         let (_, overlap) = shape.assigner.windows_of(shape.assigner.pane_of(0));
         if overlap > MAX_OVERLAP {
             flow.refuse(BuildError::TooManyWindows(flow.query.to_string(), overlap));
@@ -298,7 +346,7 @@ where
         );
         flow.notices.borrow_mut().push(combined.aside);
 
-        let boundary = flow.boundary::<Saved<K, A::Acc>>(&windowing.state_name(A::NAME));
+        let boundary = flow.boundary::<Saved<K, A::Acc>>(&self.state_name(&aggregate.name()));
         let mut windows = Windows::new(shape, aggregate, boundary, flow.owns());
         let (watermark, fail) = (flow.watermark(), Rc::clone(&flow.fail));
         let pact = Exchange::new(|folded: &Folded<K, A::Acc>| {

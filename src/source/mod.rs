@@ -180,6 +180,13 @@ pub trait Source: Send {
         let _ = (partition, position, last);
     }
 
+    /// Says that the records before `position` were read, before the service starts to. A source of
+    /// which none can get lost says so where they are gone.
+    fn expect(&self, partition: u32, position: u64) -> Result<(), SourceError> {
+        let _ = (partition, position);
+        Ok(())
+    }
+
     /// Registers who is to be woken when records arrive. A source that cannot tell is polled.
     fn on_arrival(&mut self, wake: Wake) {
         let _ = wake;

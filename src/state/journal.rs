@@ -115,8 +115,10 @@ impl Journal {
         };
         let bytes = line.encode();
         if let Err(cause) = (&*self.file).write_all(&bytes) {
-            // What a full disk left of the line must not stand before the next one.
-            if self.file.set_len(self.len).is_err() {
+            // What a full disk left of the line must not stand before the next one; one that is
+            // read-only now has left nothing.
+            let is_as_before = |file: &File| file.metadata().is_ok_and(|it| it.len() == self.len);
+            if !is_as_before(&self.file) && self.file.set_len(self.len).is_err() {
                 self.durable.broken.store(true, Ordering::Release);
             }
             return Err(failed("append to", &self.path)(cause));

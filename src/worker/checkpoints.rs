@@ -85,6 +85,13 @@ impl Taker {
         self.asked.push(reply);
     }
 
+    /// Says no to who asked: no epoch can be cut now.
+    pub fn refuse(&mut self, why: &str) {
+        for reply in self.asked.drain(..) {
+            reply(Err(why.to_owned()));
+        }
+    }
+
     /// Whether the next epoch should be one's.
     pub fn wants(&self, now: Instant) -> bool {
         let is_due = now.duration_since(self.begun_at) >= self.interval;

@@ -413,6 +413,7 @@ impl Coordinator {
             tracing::error!(%why, "input is held up; trying again each second");
         }
         self.stale.store(true, Ordering::Release);
+        self.taker.refuse(&why);
         self.progress.hindered = Some((why, now()));
     }
 
@@ -471,6 +472,7 @@ impl Coordinator {
         drop(self.syncer);
         Ok(data.close(self.journal)?)
     }
+
     fn take_last_checkpoint(&mut self, inbox: &Receiver<Message>) -> Result<(), LiveError> {
         let since = now();
         let (done, outcome) = channel();

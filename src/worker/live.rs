@@ -163,7 +163,7 @@ impl Live {
         let store = CheckpointStore::open(&data, options.retain)?;
         let journal = Journal::open(&data)?;
         let start = start_from(&store, &journal, &sinks)?;
-        let saved = saved(start.checkpoint, &catalog, &sources)?;
+        let saved = saved(start.checkpoint, &catalog, &sources, &journal)?;
         let (times, restored) = (saved.times, saved.epoch.map(|(epoch, _)| epoch));
         let views = Arc::new(views(&catalog, &data, &options));
         let sinks = Planned::new(sinks, &views, restored, start.sent);
@@ -323,7 +323,19 @@ struct Saved {
     epoch: Option<(Epoch, u64)>,
 }
 
+/// Reads a checkpoint, and sees to it that the sources hold what was read after it.
 fn saved(
+    checkpoint: Option<Checkpoint>,
+    catalog: &Catalog,
+    sources: &[Box<dyn Source>],
+    journal: &Journal,
+) -> Result<Saved, LiveError> {
+    let saved = loaded(checkpoint, catalog, sources)?;
+    expect(sources, catalog, &saved, journal)?;
+    Ok(saved)
+}
+
+fn loaded(
     checkpoint: Option<Checkpoint>,
     catalog: &Catalog,
     sources: &[Box<dyn Source>],
@@ -360,6 +372,34 @@ fn saved(
         epoch: Some((manifest.epoch, manifest.run)),
         checkpoint: Some(checkpoint),
     })
+}
+
+/// Says to the sources how far they were read, before anything is: what a checkpoint or an epoch
+/// of the journal holds must still be there.
+fn expect(
+    sources: &[Box<dyn Source>],
+    catalog: &Catalog,
+    saved: &Saved,
+    journal: &Journal,
+) -> Result<(), LiveError> {
+    let mut reached: BTreeMap<(String, u32), u64> = BTreeMap::new();
+    for (stream, time) in catalog.streams.iter().zip(&saved.times.streams) {
+        let partitions = time.partitions.iter();
+        reached.extend(partitions.map(|(id, at)| ((stream.name.clone(), *id), at.position)));
+    }
+    let epoch = saved.epoch.map_or(0, |(epoch, _)| epoch);
+    for epoch in journal.read_after(epoch)? {
+        for (stream, partitions) in epoch?.streams {
+            let partitions = partitions.into_iter();
+            reached.extend(partitions.map(|(id, position)| ((stream.clone(), id), position)));
+        }
+    }
+    for ((stream, partition), position) in reached {
+        if let Some(source) = sources.iter().find(|source| source.stream() == stream) {
+            source.expect(partition, position)?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether all saved rows fit this build.

@@ -62,6 +62,13 @@ impl Launch {
         self
     }
 
+    /// Sets a variable of the environment.
+    pub fn env(mut self, name: &str, value: &Path) -> Launch {
+        let value = value.to_string_lossy().into_owned();
+        self.env.push((name.to_owned(), value));
+        self
+    }
+
     /// Lets no file grow beyond this many KiB: what a full disk is to a file.
     pub fn file_limit(mut self, kib: u32) -> Launch {
         self.file_limit = Some(kib);
@@ -221,13 +228,16 @@ impl Starting {
 
     /// Waits for its URL.
     pub fn ready_for_requests(self) -> Service {
-        let line = self
-            .process
-            .lines
-            .recv_timeout(PATIENCE)
-            .unwrap_or_else(|_| {
-                panic!("no URL was printed; it said:\n{}", self.launch.stderr());
-            });
+        let stderr = self.launch.clone();
+        self.url_or_end()
+            .unwrap_or_else(|_| panic!("no URL was printed; it said:\n{}", stderr.stderr()))
+    }
+
+    /// Waits for its URL; how it ended where it did before that.
+    pub fn url_or_end(mut self) -> Result<Service, ExitStatus> {
+        let Ok(line) = self.process.lines.recv_timeout(PATIENCE) else {
+            return Err(self.process.wait());
+        };
         let url = line
             .split_whitespace()
             .find(|word| word.starts_with("http"))
@@ -237,10 +247,10 @@ impl Starting {
             agent: agent(),
             launch: self.launch,
         };
-        Service {
+        Ok(Service {
             client,
             process: self.process,
-        }
+        })
     }
 }
 
@@ -346,12 +356,17 @@ impl Client {
 
     /// Posts to an address that takes no records.
     pub fn command(&self, path: &str) -> Reply {
+        self.try_command(path).expect("the service is there")
+    }
+
+    /// Posts to an address that takes no records; an error when the service is gone.
+    pub fn try_command(&self, path: &str) -> Result<Reply, Lost> {
         let url = format!("{}{path}", self.url);
         let request = self
             .agent
             .post(url)
             .header("Content-Type", "application/json");
-        read(request.send("{}")).expect("the service is there")
+        read(request.send("{}"))
     }
 
     /// Waits until it can be read.

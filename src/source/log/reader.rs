@@ -139,6 +139,25 @@ impl Source for LogSource {
         "log".to_owned()
     }
 
+    /// What was read was acknowledged, and durable before that.
+    fn expect(&self, _partition: u32, position: u64) -> Result<(), SourceError> {
+        let (_, end) = self.visible.range();
+        if position <= end {
+            return Ok(());
+        }
+        let newest = self.visible.segments().back().map(|it| it.path.clone());
+        Err(SourceError::Damaged {
+            stream: self.visible.stream.clone(),
+            object: newest.map_or("its log".to_owned(), |path| {
+                format!("log segment '{}'", path.display())
+            }),
+            detail: format!(
+                "it ends at position {end}, and records up to {position} were acknowledged and \
+                 read; restore it from a copy, or start with --from-scratch to do without them"
+            ),
+        })
+    }
+
     fn on_arrival(&mut self, wake: Wake) {
         self.visible.register(&wake);
         self.wake = Some(wake);

@@ -1,0 +1,196 @@
+//! The first rows of each key, in an order: kept up to date by what changes.
+//!
+//! Each key's rows lie in order, so that a change costs what finding its place does, and reading
+//! the first few, however many rows there are behind them. Behind the boundaries: nothing of this
+//! is saved.
+
+use std::collections::BTreeMap;
+use std::hash::Hash;
+
+use super::clock::Clock;
+use super::feed::Mark;
+use super::windows::Map;
+use crate::time::Epoch;
+
+/// A change of what is ranked: a key and a row.
+pub type Change<K, R> = ((K, R), Epoch, isize);
+
+/// The rows of one key.
+struct Group<R, S> {
+    /// All of them, in order, and how often each occurs.
+    rows: BTreeMap<R, isize>,
+    /// What is shown of the first.
+    shown: Vec<S>,
+}
+
+/// One worker's share of the keys.
+pub struct Ranks<K, R, S, F> {
+    groups: Map<K, Group<R, S>>,
+    /// How many rows are first.
+    first: usize,
+    /// What is shown of the first rows.
+    show: F,
+    /// Whether only the rows at the end are wanted.
+    final_only: bool,
+}
+
+impl<K, R, S, F> Ranks<K, R, S, F>
+where
+    K: Clone + Hash + Ord,
+    R: Ord,
+    S: Clone + Eq,
+    F: Fn(&[&R]) -> Vec<S>,
+{
+    /// Shows something of the first rows of each key.
+    pub fn new(first: usize, final_only: bool, show: F) -> Self {
+        Ranks {
+            groups: Map::default(),
+            first,
+            show,
+            final_only,
+        }
+    }
+
+    /// Takes a closed epoch's changes; emits how what is shown changes.
+    pub fn retire(
+        &mut self,
+        clock: &Clock,
+        mut changes: Vec<Change<K, R>>,
+        out: &mut Vec<((K, S), Epoch, isize)>,
+    ) {
+        changes.sort_by(|((a, _), ..), ((b, _), ..)| a.cmp(b));
+        let mut changes = changes.into_iter().peekable();
+        while let Some(((key, row), _, diff)) = changes.next() {
+            let group = self.groups.entry(key.clone()).or_insert_with(|| Group {
+                rows: BTreeMap::new(),
+                shown: Vec::new(),
+            });
+            group.change(row, diff);
+            while let Some(((_, row), _, diff)) = changes.next_if(|((other, _), ..)| *other == key)
+            {
+                group.change(row, diff);
+            }
+            if !self.final_only {
+                group.show(&key, self.first, &self.show, clock.epoch, out);
+            }
+            if group.rows.is_empty() {
+                self.groups.remove(&key);
+            }
+        }
+        if self.final_only && clock.mark == Mark::End {
+            for (key, group) in &mut self.groups {
+                group.show(key, self.first, &self.show, clock.epoch, out);
+            }
+        }
+    }
+}
+
+impl<R: Ord, S: Clone + Eq> Group<R, S> {
+    fn change(&mut self, row: R, diff: isize) {
+        use std::collections::btree_map::Entry;
+        match self.rows.entry(row) {
+            Entry::Vacant(slot) => {
+                slot.insert(diff);
+            }
+            Entry::Occupied(mut count) => {
+                *count.get_mut() += diff;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
+        }
+    }
+
+    /// Emits what is shown now and was not before, and the other way round.
+    fn show<K: Clone>(
+        &mut self,
+        key: &K,
+        first: usize,
+        show: &impl Fn(&[&R]) -> Vec<S>,
+        epoch: Epoch,
+        out: &mut Vec<((K, S), Epoch, isize)>,
+    ) {
+        let times = |count: &isize| usize::try_from(*count).unwrap_or(0).min(first);
+        let rows = self.rows.iter();
+        let rows = rows.flat_map(|(row, count)| std::iter::repeat_n(row, times(count)));
+        let rows: Vec<&R> = rows.take(first).collect();
+        let now = if rows.is_empty() {
+            Vec::new()
+        } else {
+            show(&rows)
+        };
+        let before = std::mem::replace(&mut self.shown, now);
+        for (at, old) in before.iter().enumerate() {
+            if self.shown.get(at) != Some(old) {
+                out.push(((key.clone(), old.clone()), epoch, -1));
+            }
+        }
+        for (at, new) in self.shown.iter().enumerate() {
+            if before.get(at) != Some(new) {
+                out.push(((key.clone(), new.clone()), epoch, 1));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::dataflow::clock::Clock;
+
+    type Shown = BTreeMap<(u8, (u64, i8)), isize>;
+
+    /// The first `n` rows of each key with their places, by sorting all.
+    fn naive(rows: &BTreeMap<(u8, i8), isize>, n: usize) -> Shown {
+        let mut shown = Shown::new();
+        for key in 0..4 {
+            let of_key = rows.iter().filter(|((other, _), _)| *other == key);
+            let mut all: Vec<i8> = of_key
+                .flat_map(|((_, row), count)| vec![*row; usize::try_from(*count).unwrap()])
+                .collect();
+            all.sort_unstable();
+            for (place, row) in (1..).zip(all.into_iter().take(n)) {
+                shown.insert((key, (place, row)), 1);
+            }
+        }
+        shown
+    }
+
+    proptest! {
+        #[test]
+        fn the_first_rows_are_those_of_a_sort(
+            epochs in prop::collection::vec(
+                prop::collection::vec((0..4_u8, -5..5_i8, 1..3_isize, any::<bool>()), 0..12),
+                1..12,
+            ),
+            n in 1..6_usize,
+        ) {
+            let place = |rows: &[&i8]| (1..).zip(rows.iter().map(|r| **r)).collect();
+            let mut ranks = Ranks::new(n, false, place);
+            let (mut rows, mut shown) = (BTreeMap::new(), Shown::new());
+            for (epoch, changes) in (0..).zip(epochs) {
+                let mut input = Vec::new();
+                for (key, row, count, goes) in changes {
+                    let there = rows.entry((key, row)).or_insert(0);
+                    let diff = if goes { -*there } else { count };
+                    *there += diff;
+                    if diff != 0 {
+                        input.push(((key, row), epoch, diff));
+                    }
+                }
+                rows.retain(|_, count| *count > 0);
+                let mut out = Vec::new();
+                ranks.retire(&Clock::at(epoch), input, &mut out);
+                for (row, _, diff) in out {
+                    *shown.entry(row).or_insert(0) += diff;
+                }
+                shown.retain(|_, count| *count != 0);
+                prop_assert_eq!(&shown, &naive(&rows, n));
+                let held: usize = ranks.groups.values().map(|group| group.rows.len()).sum();
+                prop_assert_eq!(held, rows.len(), "nothing is kept of rows that went");
+            }
+        }
+    }
+}

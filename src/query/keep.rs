@@ -1,0 +1,120 @@
+//! Streams that become tables by keeping their records.
+
+use std::time::Duration;
+
+use differential_dataflow::AsCollection;
+use differential_dataflow::hashable::Hashable;
+use serde::{Deserialize, Serialize};
+use timely::dataflow::channels::pact::Exchange;
+
+use super::Table;
+use super::latest::unbatched;
+use super::stamp::Stamp;
+use super::stream::{Keyed, transform};
+use crate::dataflow::clock::Clock;
+use crate::dataflow::decode::guard;
+use crate::dataflow::kept::{Going, Kept, Saved};
+use crate::dataflow::keyed::Arrangeable;
+use crate::dataflow::retire::{retire, stamped};
+use crate::time::{Epoch, millis_of};
+
+/// A record kept as a row.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+struct Row<T> {
+    stamp: Stamp,
+    record: T,
+}
+
+impl<T> Going for Row<T> {
+    fn goes_at(&self, how_long: Option<i64>) -> i64 {
+        how_long.map_or(i64::MAX, |how_long| {
+            self.stamp.time.saturating_add(how_long)
+        })
+    }
+}
+
+impl<'s, K: Arrangeable, T: Arrangeable> Keyed<'s, K, T> {
+    /// Keeps the records as rows of a table until the query's watermark has passed their time by
+    /// `how_long`. What joins it sees both sides revise earlier rows. A record that far behind its
+    /// partition is late.
+    pub fn keep(self, how_long: Duration) -> Table<'s, K, T> {
+        kept(self, Some(millis_of(how_long)))
+    }
+
+    /// Keeps the records as rows of a table for ever, and calls none late. What is kept grows with
+    /// the stream and never shrinks, so mind how much there will be of it.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use waterclock::prelude::*;
+    /// # #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+    /// # struct Person { id: u32, name: Text, at: Timestamp }
+    /// # impl Event for Person {
+    /// #     const STREAM: &'static str = "people";
+    /// #     fn time(&self) -> Timestamp { self.at }
+    /// # }
+    /// # #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+    /// # struct Offer { seller: u32, item: Text, at: Timestamp }
+    /// # impl Event for Offer {
+    /// #     const STREAM: &'static str = "offers";
+    /// #     fn time(&self) -> Timestamp { self.at }
+    /// # }
+    /// fn who_offers_what(flow: Flow) -> Table<u32, (Text, Text)> {
+    ///     let people = flow.stream::<Person>().key_by(|person| person.id).keep_forever();
+    ///     flow.stream::<Offer>()
+    ///         .key_by(|offer| offer.seller)
+    ///         .keep_forever()
+    ///         .join(people)
+    ///         .map_values(|_id, (offer, person)| (person.name.clone(), offer.item.clone()))
+    /// }
+    /// # let answer = waterclock::testing::batch(Query::new("who", "", who_offers_what), &[
+    /// #     ("people", r#"{"id":1,"name":"Ada","at":5000}"#),
+    /// #     ("offers", r#"{"seller":1,"item":"tea","at":900000}
+    /// #                   {"seller":1,"item":"cup","at":3}"#),
+    /// # ]);
+    /// # assert_eq!(answer, [
+    /// #     r#"{"key":1,"value":["Ada","cup"]}"#,
+    /// #     r#"{"key":1,"value":["Ada","tea"]}"#,
+    /// # ]);
+    /// ```
+    pub fn keep_forever(self) -> Table<'s, K, T> {
+        kept(self, None)
+    }
+}
+
+fn kept<K, T>(records: Keyed<'_, K, T>, how_long: Option<i64>) -> Table<'_, K, T>
+where
+    K: Arrangeable,
+    T: Arrangeable,
+{
+    let Keyed { stream, key } = records;
+    let flow = stream.flow;
+    let names = flow.names();
+    let events = transform(&flow, stream.batches, "Keep", move |record, out| {
+        let is_late = |how_long| record.watermark >= record.time.saturating_add(how_long);
+        if how_long.is_some_and(is_late) {
+            return Err("late".to_owned());
+        }
+        let key = guard(|| key(&record.data))?;
+        let (stamp, record) = (Stamp::of(record, &names), record.data.clone());
+        out.push((key, Row { stamp, record }));
+        Ok(())
+    });
+    let kind = if how_long.is_some() {
+        "keep"
+    } else {
+        "keep-forever"
+    };
+    let boundary = flow.boundary::<Saved<K, Row<T>>>(kind);
+    let mut rows = Kept::new(boundary, how_long, flow.owns());
+    let watermark = flow.watermark();
+    let pact = Exchange::new(|(key, _): &(K, Row<T>)| key.hashed());
+    let events = unbatched(events);
+    let kept = retire(events, flow.clocks(), pact, stamped, "Keep", |_| {
+        move |clock: &Clock, events, out: &mut Vec<((K, Row<T>), Epoch, isize)>, _: &mut Vec<()>| {
+            rows.retire(clock, watermark(clock), events, out);
+        }
+    });
+    let rows = kept.main.as_collection();
+    Table::new(flow, rows.map(|(key, row)| (key, row.record)))
+}

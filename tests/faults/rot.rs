@@ -1,0 +1,75 @@
+//! Bytes that rot: a flipped bit, a page of zeros, a page twice, a file cut short, in any file of
+//! the data directory. The service says which file it is, or does without it; it never answers
+//! wrongly.
+
+use crate::images::Image;
+use crate::script::{Actor, Recording, each, launch};
+use crate::service::run;
+
+const PAGE: usize = 4096;
+
+/// Ways in which a file can differ from what was written.
+fn damaged(bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let changed = |what, change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = bytes.to_vec();
+        change(&mut bytes);
+        (what, bytes)
+    };
+    let (middle, page) = (bytes.len() / 2, bytes.len().min(PAGE));
+    vec![
+        changed("its first bit flipped", &|bytes| bytes[0] ^= 0x80),
+        changed("a bit in the middle flipped", &|bytes| bytes[middle] ^= 1),
+        changed("a bit near the end flipped", &|bytes| {
+            let at = bytes.len() - 2;
+            bytes[at] ^= 4;
+        }),
+        changed("a page of zeros", &|bytes| bytes[..page].fill(0)),
+        changed("a page twice", &|bytes| {
+            let first = bytes[..page].to_vec();
+            bytes.splice(page..page, first);
+        }),
+        changed("cut in half", &|bytes| bytes.truncate(middle)),
+    ]
+}
+
+#[test]
+fn a_rotten_file_is_named_or_done_without() {
+    let recording = Recording::get();
+    let files = recording.left.0.iter().filter_map(|(name, bytes)| {
+        let bytes = bytes.as_ref().filter(|bytes| bytes.len() > 2)?;
+        (name != "lock").then(|| damaged(bytes).into_iter().map(move |it| (name, it)))
+    });
+    let all: Vec<_> = files.flatten().collect();
+    assert!(all.len() > 40, "{}", all.len());
+    each(&all, |(name, (what, bytes))| {
+        let home = tempfile::tempdir().expect("a place for the test");
+        let launch = launch(home.path());
+        let mut image: Image = recording.left.clone();
+        let sound = image.0.insert((*name).clone(), Some(bytes.clone()));
+        assert_ne!(
+            sound,
+            Some(Some(bytes.clone())),
+            "{name}: {what} is no damage"
+        );
+        image.write(&launch.data_dir());
+        let file = name.rsplit('/').next().expect("it has a name");
+        if name.starts_with("checkpoints/") {
+            let data_dir = launch.data_dir().to_string_lossy().into_owned();
+            let found = run(&["checkpoint", "verify", "--data-dir", &data_dir]);
+            let said = String::from_utf8_lossy(&found.stdout).into_owned();
+            assert!(
+                !found.status.success() && said.contains(file),
+                "{name}, {what}: {said}"
+            );
+        }
+        match launch.spawn().url_or_end() {
+            Ok(service) => Actor::told(&recording.told).check(&service, true),
+            Err(status) => {
+                let said = launch.stderr();
+                assert_eq!(status.code(), Some(1), "{name}, {what}: {said}");
+                assert!(said.contains(file), "{name}, {what}: {said}");
+                assert!(!said.contains("panicked"), "{name}, {what}: {said}");
+            }
+        }
+    });
+}
