@@ -322,3 +322,6 @@ impl Iterator for Merge {
         full.map(|schema| self.flush(schema))
     }
 }
+
+#[cfg(test)]
+mod tests;

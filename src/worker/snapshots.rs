@@ -281,3 +281,6 @@ impl Open {
         published
     }
 }
+
+#[cfg(test)]
+mod tests;
