@@ -2,6 +2,7 @@
 
 mod bank;
 mod events;
+pub mod nexmark;
 
 mod busy_pages;
 mod clicks_per_country;
@@ -23,5 +24,6 @@ pub fn all() -> Vec<waterclock::Query> {
         clicks_per_country,
     ];
     all.extend(bank::all());
+    all.extend(nexmark::all());
     all
 }

@@ -32,6 +32,7 @@ pub use query::Query;
 
 /// What a query module needs: `use waterclock::prelude::*;`
 pub mod prelude {
+    pub use crate::data;
     pub use crate::dataflow::aggregate::Aggregate;
     pub use crate::dataflow::several::{Neutral, avg, count, distinct, max, min, sum};
     pub use crate::number::Float;

@@ -18,7 +18,7 @@ mod queries;
 #[test]
 fn every_query_answers_as_its_story_tells() {
     let mut complaints = Vec::new();
-    for query in queries::all() {
+    for query in told() {
         let file = stories().join(format!("{}.txt", query.name));
         let Ok(told) = fs::read_to_string(&file) else {
             let what = "write its records down, then run with BLESS=1";
@@ -43,9 +43,20 @@ fn every_query_answers_as_its_story_tells() {
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
 }
 
+/// The queries that have a story. Those of Nexmark have answers of another engine instead.
+fn told() -> Vec<Query> {
+    let measured: Vec<_> = queries::nexmark::all()
+        .into_iter()
+        .map(|q| q.name)
+        .collect();
+    let mut all = queries::all();
+    all.retain(|query| !measured.contains(&query.name));
+    all
+}
+
 #[test]
 fn every_story_has_its_query() {
-    let names: Vec<String> = queries::all().into_iter().map(|query| query.name).collect();
+    let names: Vec<String> = told().into_iter().map(|query| query.name).collect();
     for entry in fs::read_dir(stories()).expect("the folder of stories is there") {
         let path = entry.expect("the folder can be read").path();
         if path.extension().is_some_and(|ending| ending == "txt") {

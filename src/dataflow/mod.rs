@@ -16,6 +16,7 @@
 //! * [`several`]: aggregates made of others
 //! * [`windows`]: the window boundary
 //! * [`forever`]: the unbounded boundary
+//! * [`appended`]: the boundary of answers that are streams
 //! * [`kept`]: the boundary that keeps records
 //! * [`keyed`]: the general state boundary, over its own arrangement
 //! * [`ranks`]: the first rows of each key, in order
@@ -24,6 +25,7 @@
 //! * [`vault`]: where boundaries save their rows and find them again
 
 pub mod aggregate;
+pub mod appended;
 pub mod bounded;
 pub mod changes;
 pub mod clock;

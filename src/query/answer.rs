@@ -5,18 +5,24 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use timely::dataflow::Stream as Flowing;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 
 use super::catalog::QueryDef;
 use super::flow::{Answers, Flow, Notices};
 use super::schema::json_schema;
+use super::stream::{Stream, transform};
 use super::table::Table;
+use crate::dataflow::appended::{Appended, Arriving, Place, Saved};
 use crate::dataflow::clock::{Clock, visible};
+use crate::dataflow::decode::guard;
+use crate::dataflow::feed::Mark;
 use crate::dataflow::keyed::Arrangeable;
-use crate::dataflow::retire::{by_update_time, retire};
+use crate::dataflow::retire::{by_update_time, retire, stamped};
 use crate::row::Row;
-use crate::time::Epoch;
+use crate::time::{Epoch, millis_of};
 
 /// A named query. Usually made by [`queries!`](crate::queries).
 ///
@@ -76,37 +82,138 @@ fn hidden(build: impl for<'s> Fn(Flow<'s>) -> Answer<'s> + Send + Sync + 'static
 type Attach<'s> = Box<dyn FnOnce(Answers) -> Flowing<'s, Epoch, Vec<()>> + 's>;
 
 impl Query {
-    /// A query by its function. Of `doc` the first line is shown; `//!` before it is dropped.
-    pub fn new<K: Arrangeable, V: Arrangeable>(
-        name: &str,
-        doc: &str,
-        build: for<'s> fn(Flow<'s>) -> Table<'s, K, V>,
-    ) -> Query {
+    /// A query by its function, which returns a [`Table`] or a [`Stream`]. Of `doc` the first line
+    /// is shown; `//!` before it is dropped.
+    pub fn new<F>(name: &str, doc: &str, build: F) -> Query
+    where
+        F: for<'s> QueryFn<'s> + Send + Sync + 'static,
+    {
         let first = doc.lines().next().unwrap_or_default();
         let doc = first.trim_start_matches("//!").trim().to_owned();
-        let build = hidden(move |flow| {
-            let table = build(flow.clone());
-            let def = QueryDef {
-                name: flow.query.to_string(),
-                doc: doc.clone(),
-                streams: flow.reads_names.borrow().iter().cloned().collect(),
-                key_schema: json_schema::<K>(),
-                value_schema: json_schema::<V>(),
-                has_final: table.final_at().is_some(),
-            };
-            let notices = Rc::clone(&flow.notices);
-            Answer {
-                def,
-                notices,
-                attach: Box::new(move |answers| attach(flow, table, answers)),
-            }
-        });
         Query {
             name: name.to_owned(),
-            build,
+            build: hidden(move |flow| build.answer(flow, &doc)),
         }
     }
 }
+
+/// A function from a [`Flow`] to a [`Table`] or a [`Stream`].
+#[diagnostic::on_unimplemented(
+    message = "this is no query",
+    note = "a query is a function `fn query(flow: Flow) -> Table<K, V>`, or `-> Stream<T>`",
+    note = "keys and values are Clone, Debug, Eq, Ord, Hash, Serialize and Deserialize, and a \
+            stream's records Clone, Serialize and Deserialize; derive what is missing"
+)]
+pub trait QueryFn<'s> {
+    /// Builds the query, and hides its types.
+    fn answer(&self, flow: Flow<'s>, doc: &str) -> Answer<'s>;
+}
+
+impl<'s, F, R> QueryFn<'s> for F
+where
+    F: Fn(Flow<'s>) -> R,
+    R: Returned<'s>,
+{
+    fn answer(&self, flow: Flow<'s>, doc: &str) -> Answer<'s> {
+        self(flow.clone()).answer(flow, doc)
+    }
+}
+
+/// What a query may return.
+pub trait Returned<'s> {
+    /// Hides the types.
+    fn answer(self, flow: Flow<'s>, doc: &str) -> Answer<'s>;
+}
+
+impl<'s, K: Arrangeable, V: Arrangeable> Returned<'s> for Table<'s, K, V> {
+    fn answer(self, flow: Flow<'s>, doc: &str) -> Answer<'s> {
+        let def = define::<K, V>(&flow, doc, self.final_at().is_some());
+        Answer {
+            def,
+            notices: Rc::clone(&flow.notices),
+            attach: Box::new(move |answers| attach(flow, self, answers)),
+        }
+    }
+}
+
+impl<'s, T> Returned<'s> for Stream<'s, T>
+where
+    T: Clone + Serialize + DeserializeOwned + Send + 'static,
+{
+    fn answer(self, flow: Flow<'s>, doc: &str) -> Answer<'s> {
+        let boundary = flow.boundary::<Saved<T>>("appended");
+        let keep = millis_of(self.keep);
+        let (is_kept, names) = (!flow.final_only(), flow.names());
+        let arriving = transform(&flow, self.batches, "Encode", move |record, out| {
+            if is_kept && record.watermark >= record.time.saturating_add(keep) {
+                return Err("late".to_owned());
+            }
+            let row = guard(|| Arriving::new(record, &names, is_kept))?;
+            out.push(row.map_err(|error| error.to_string())?);
+            Ok(())
+        });
+        let appended = Appended::new(keep, boundary, flow.is_mine::<Place>());
+        Answer {
+            def: define::<Place, T>(&flow, doc, true),
+            notices: Rc::clone(&flow.notices),
+            attach: Box::new(move |answers| append(&flow, arriving, appended, answers)),
+        }
+    }
+}
+
+fn define<K, V>(flow: &Flow<'_>, doc: &str, has_final: bool) -> QueryDef
+where
+    K: Serialize + DeserializeOwned + 'static,
+    V: Serialize + DeserializeOwned + 'static,
+{
+    QueryDef {
+        name: flow.query.to_string(),
+        doc: doc.to_owned(),
+        streams: flow.reads_names.borrow().iter().cloned().collect(),
+        key_schema: json_schema::<K>(),
+        value_schema: json_schema::<V>(),
+        has_final,
+    }
+}
+
+/// Hands out a stream's rows on the worker that made them.
+fn append<'s, T>(
+    flow: &Flow<'s>,
+    arriving: Flowing<'s, Epoch, Vec<Batched<T>>>,
+    mut appended: Appended<T>,
+    mut answers: Answers,
+) -> Flowing<'s, Epoch, Vec<()>>
+where
+    T: Clone + Serialize + DeserializeOwned + Send + 'static,
+{
+    let (watermark, fail) = (flow.watermark(), Rc::clone(&flow.fail));
+    let mut has_failed = false;
+    let logic = move |clock: &Clock, batches: Vec<Batched<T>>, _: &mut Vec<()>, _: &mut Vec<()>| {
+        let at = watermark(clock);
+        let mut rows = Vec::new();
+        if !has_failed {
+            let arriving = batches.into_iter().flat_map(Rc::unwrap_or_clone).collect();
+            let retired = guard(|| appended.retire(clock, at, arriving));
+            match retired.and_then(|rows| rows.map_err(|error| error.to_string())) {
+                Ok(changed) => rows = changed,
+                Err(reason) => {
+                    has_failed = true;
+                    fail(reason);
+                }
+            }
+        }
+        if has_failed && clock.mark == Mark::Checkpoint {
+            appended.refuse_save(clock);
+        }
+        answers(clock.epoch, visible(at), rows);
+    };
+    retire(arriving, flow.clocks(), Pipeline, stamped, "Append", |_| {
+        logic
+    })
+    .main
+}
+
+type Batched<T> = Rc<Vec<Arriving<T>>>;
 
 fn attach<'s, K: Arrangeable, V: Arrangeable>(
     flow: Flow<'s>,
@@ -163,5 +270,31 @@ macro_rules! queries {
             include_str!(concat!(stringify!($name), ".rs")),
             $name::query,
         )),*]
+    };
+}
+
+/// Declares a struct that can be the key, the value or the record of anything: its fields are
+/// public, and all that rows need is derived.
+///
+/// ```
+/// # use waterclock::prelude::*;
+/// data! {
+///     /// What a shop took.
+///     pub struct Takings { shop: Text, amount: i64, at: Timestamp }
+/// }
+/// # let takings = Takings { shop: "a".into(), amount: 1, at: Timestamp(0) };
+/// # assert!(takings < Takings { amount: 2, ..takings.clone() });
+/// ```
+#[macro_export]
+macro_rules! data {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident {
+        $($(#[$of_field:meta])* $field:ident: $type:ty),* $(,)?
+    }) => {
+        #[derive(
+            Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
+            ::serde::Serialize, ::serde::Deserialize,
+        )]
+        $(#[$meta])*
+        $vis struct $name { $($(#[$of_field])* pub $field: $type),* }
     };
 }

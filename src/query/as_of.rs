@@ -149,7 +149,7 @@ where
     let joined = keyed(both, flow.clocks(), "AsOf", boundary, watermark, behaviour);
     let batches = rebatched(joined.emitted, flow.names(), flow.lines());
     let flow = flow.without_chunks();
-    Stream { flow, batches }
+    Stream::new(flow, batches)
 }
 
 type Sides<'s, K, T, E> = timely::dataflow::Stream<'s, Epoch, Vec<Rc<Vec<(K, Side<T, E>)>>>>;

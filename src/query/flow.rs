@@ -256,10 +256,7 @@ pub struct Flow<'s> {
 impl<'s> Flow<'s> {
     /// The stream of a record type. All queries share its one decoding.
     pub fn stream<T: Event>(&self) -> Stream<'s, T> {
-        Stream {
-            flow: self.clone(),
-            batches: typed(self.batches::<T>()),
-        }
+        Stream::new(self.clone(), typed(self.batches::<T>()))
     }
 
     /// The decoded records of a type; the query reads its stream from here on.

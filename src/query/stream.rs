@@ -16,13 +16,44 @@ use crate::dataflow::decode::{Batch, Changes, Rec, guard};
 use crate::dataflow::keyed::Arrangeable;
 use crate::dataflow::windows::notice;
 use crate::record::{Entity, Op};
-use crate::time::Epoch;
+use crate::time::{Epoch, hours};
+
+/// How long an answer that is a stream keeps a record, where nothing is said.
+const RETENTION: Duration = hours(1);
 
 /// A stream of records: append-only, and forgetting.
+///
+/// A query may return it: each record is a row of the answer then, whose key is the place it came
+/// from, `[stream, partition, position]`. Rows are final from the start, and go once the query's
+/// watermark has passed their time by the retention.
+///
+/// ```
+/// # use serde::{Deserialize, Serialize};
+/// # use waterclock::prelude::*;
+/// # #[derive(Clone, Debug, Serialize, Deserialize)]
+/// # struct Sale { shop: Text, amount: i64, at: Timestamp }
+/// # impl Event for Sale {
+/// #     const STREAM: &'static str = "sales";
+/// #     fn time(&self) -> Timestamp { self.at }
+/// # }
+/// fn large_sales(flow: Flow) -> Stream<i64> {
+///     flow.stream::<Sale>()
+///         .filter(|sale| sale.amount >= 100)
+///         .map(|sale| sale.amount)
+///         .retain(days(1))
+/// }
+/// # let answer = waterclock::testing::batch(Query::new("large", "", large_sales), &[(
+/// #     "sales",
+/// #     "{\"shop\":\"a\",\"amount\":200,\"at\":0}\n{\"shop\":\"b\",\"amount\":1,\"at\":0}\n",
+/// # )]);
+/// # assert_eq!(answer, [r#"{"key":["sales",0,0],"value":200,"final":true}"#]);
+/// ```
 #[derive(Clone)]
 pub struct Stream<'s, T: 'static> {
     pub(super) flow: Flow<'s>,
     pub(super) batches: Flowing<'s, Epoch, Vec<Batch<T>>>,
+    /// How long an answer keeps the records.
+    pub(super) keep: Duration,
 }
 
 /// A stream whose records have a key.
@@ -107,6 +138,24 @@ fn changes<T: Clone + 'static>(batch: Rc<dyn Any>) -> Option<Vec<Rec<Change<T>>>
     }
 }
 
+impl<'s, T> Stream<'s, T> {
+    pub(super) fn new(flow: Flow<'s>, batches: Flowing<'s, Epoch, Vec<Batch<T>>>) -> Self {
+        Stream {
+            flow,
+            batches,
+            keep: RETENTION,
+        }
+    }
+
+    /// How long a query that returns the stream keeps a record as a row: until its watermark has
+    /// passed the record's time by this; an hour where nothing is said. One that comes later than
+    /// that is late. `replay` keeps all.
+    #[must_use]
+    pub fn retain(self, keep: Duration) -> Self {
+        Stream { keep, ..self }
+    }
+}
+
 impl<'s, T: Clone + serde::Serialize + 'static> Stream<'s, T> {
     /// Makes one record of each.
     pub fn map<U: 'static>(self, logic: impl Fn(&T) -> U + 'static) -> Stream<'s, U> {
@@ -155,6 +204,7 @@ impl<'s, T: Clone + serde::Serialize + 'static> Stream<'s, T> {
         Stream {
             flow,
             batches: self.batches.concat(other.batches),
+            keep: self.keep.max(other.keep),
         }
     }
 
@@ -179,6 +229,7 @@ impl<'s, T: Clone + serde::Serialize + 'static> Stream<'s, T> {
         Stream {
             flow: self.flow,
             batches,
+            keep: self.keep,
         }
     }
 }

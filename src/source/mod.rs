@@ -10,6 +10,7 @@ pub mod file;
 pub mod generator;
 pub mod kafka;
 pub mod log;
+pub mod nexmark;
 pub mod registry;
 mod visits;
 

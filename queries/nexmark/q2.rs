@@ -1,0 +1,17 @@
+//! The bids of some auctions: every 123rd.
+
+use super::events::bids;
+use waterclock::prelude::*;
+
+data! {
+    pub struct Price { auction: u64, price: u64 }
+}
+
+pub fn query(flow: Flow) -> Stream<Price> {
+    bids(&flow)
+        .filter(|bid| bid.auction % 123 == 0)
+        .map(|bid| Price {
+            auction: bid.auction,
+            price: bid.price,
+        })
+}

@@ -1,0 +1,137 @@
+//! The boundary of an answer that is a stream: each record is a row from its arrival until the
+//! watermark has passed its time by the retention. Rows never change in between.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::clock::Clock;
+use super::decode::Rec;
+use super::feed::Mark;
+use super::vault::Boundary;
+use crate::record::Text;
+use crate::row::{EncodeError, Row};
+use crate::time::Timestamp;
+
+/// The key of a stream's row: the stream, partition and position of the record it was made from.
+pub type Place = (Text, u32, u64);
+
+/// A record as it is kept, to know its row again when that expires; saved as it is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(bound = "T: Serialize + DeserializeOwned")]
+pub struct Saved<T> {
+    time: i64,
+    /// By name: places in the catalog change with the set of queries, saved rows must not.
+    stream: Text,
+    partition: u32,
+    position: u64,
+    record: T,
+}
+
+/// A record's row on its way to the answer.
+#[derive(Clone, Debug)]
+pub struct Arriving<T> {
+    row: Row,
+    /// None where rows are asked for once and never expire.
+    saved: Option<Saved<T>>,
+}
+
+impl<T: Clone + Serialize> Arriving<T> {
+    /// Encodes a record's row, once.
+    pub fn new(record: &Rec<T>, names: &[Text], is_kept: bool) -> Result<Arriving<T>, EncodeError> {
+        let stream = &names[usize::from(record.stream)];
+        let (partition, position) = (record.partition, record.position);
+        let saved = is_kept.then(|| Saved {
+            time: record.time,
+            stream: stream.clone(),
+            partition,
+            position,
+            record: record.data.clone(),
+        });
+        let row = row((stream, partition, position), &record.data)?;
+        Ok(Arriving { row, saved })
+    }
+}
+
+/// The row of a record. It is final from the start, since nothing can change it.
+fn row<T: Serialize>(place: (&str, u32, u64), record: &T) -> Result<Row, EncodeError> {
+    Row::new(&place, record, Some(Timestamp::MIN))
+}
+
+/// One worker's share of the boundary: the records whose rows are shown, by their time.
+pub struct Appended<T> {
+    /// How long after its time a record is shown, in ms.
+    keep: i64,
+    boundary: Boundary,
+    kept: BTreeMap<i64, Vec<Saved<T>>>,
+    restored: Vec<Saved<T>>,
+}
+
+impl<T> Appended<T>
+where
+    T: Clone + Serialize + DeserializeOwned + Send + 'static,
+{
+    /// Starts with the records saved for this worker.
+    pub fn new(keep: i64, boundary: Boundary, is_mine: impl Fn(&Place) -> bool) -> Appended<T> {
+        let is_mine = |s: &Saved<T>| is_mine(&(s.stream.clone(), s.partition, s.position));
+        let restored = boundary.restore(is_mine);
+        Appended {
+            keep,
+            boundary,
+            kept: BTreeMap::new(),
+            restored,
+        }
+    }
+
+    /// Takes a closed epoch, with the query's watermark; gives the rows that come and go.
+    pub fn retire(
+        &mut self,
+        clock: &Clock,
+        watermark: i64,
+        arriving: Vec<Arriving<T>>,
+    ) -> Result<Vec<(Row, i64)>, EncodeError> {
+        let mut rows = Vec::with_capacity(arriving.len());
+        for saved in std::mem::take(&mut self.restored) {
+            rows.push((saved_row(&saved)?, 1));
+            self.kept.entry(saved.time).or_default().push(saved);
+        }
+        for Arriving { row, saved } in arriving {
+            rows.push((row, 1));
+            if let Some(saved) = saved {
+                self.kept.entry(saved.time).or_default().push(saved);
+            }
+        }
+        if clock.mark != Mark::End {
+            self.expire(watermark.saturating_sub(self.keep), &mut rows)?;
+        }
+        if clock.mark == Mark::Checkpoint {
+            let kept = self.kept.values().flatten().cloned();
+            self.boundary.save(clock.epoch, kept.collect());
+        }
+        Ok(rows)
+    }
+
+    /// Makes the checkpoint of an epoch fail: the rows are not to be trusted.
+    pub fn refuse_save(&self, clock: &Clock) {
+        self.boundary.refuse(clock.epoch);
+    }
+
+    /// Removes the rows of the records that happened not after `until`.
+    fn expire(&mut self, until: i64, rows: &mut Vec<(Row, i64)>) -> Result<(), EncodeError> {
+        while let Some(oldest) = self.kept.first_entry() {
+            if *oldest.key() > until {
+                break;
+            }
+            for saved in oldest.remove() {
+                rows.push((saved_row(&saved)?, -1));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn saved_row<T: Serialize>(saved: &Saved<T>) -> Result<Row, EncodeError> {
+    let place = (&*saved.stream, saved.partition, saved.position);
+    row(place, &saved.record)
+}
