@@ -27,12 +27,14 @@
 //! * [`stamp`]: the canonical order of records
 //! * [`paced`]: changes shown together, every so often
 //! * [`bounded`]: bounded stores of late and rejected records
+//! * [`changes`]: what changed of a boundary's rows since its last segment
 //! * [`vault`]: where boundaries save their rows and find them again
 
 pub mod aggregate;
 pub mod appended;
 pub mod bounded;
 pub mod calendar;
+pub mod changes;
 pub mod clock;
 pub mod counted;
 mod debezium;
