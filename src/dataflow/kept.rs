@@ -85,8 +85,8 @@ where
         // The epoch restored is shown as it was.
         let mut expires = clock.mark != Mark::End;
         if let Some(restored) = self.saving.restore() {
-            expires = false;
             for Saved { key, row } in restored.rows {
+                expires = false;
                 self.take(clock.epoch, key, row, out);
             }
             self.saving.is_restored();
