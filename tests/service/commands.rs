@@ -131,7 +131,10 @@ fn any_flipped_bit_is_found_and_an_older_checkpoint_is_started_from() {
         "{checked}"
     );
 
-    let newest = segments(&data).pop().expect("it has segments");
+    // What was merged since is no checkpoint's yet.
+    let mut named = segments(&data);
+    named.retain(|path| !path.to_string_lossy().contains(".merged."));
+    let newest = named.pop().expect("it has segments");
     flip(&newest);
     let found = failed(&on(&data, &["checkpoint", "verify"]));
     let name = newest.file_name().expect("it has one").to_string_lossy();
