@@ -21,11 +21,13 @@
 //! * [`keyed`]: the general state boundary, over its own arrangement
 //! * [`ranks`]: the first rows of each key, in order
 //! * [`bounded`]: bounded stores of late and rejected records
+//! * [`changes`]: what changed of a boundary's rows since its last segment
 //! * [`vault`]: where boundaries save their rows and find them again
 
 pub mod aggregate;
 pub mod appended;
 pub mod bounded;
+pub mod changes;
 pub mod clock;
 mod debezium;
 pub mod decode;

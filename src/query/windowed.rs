@@ -347,7 +347,7 @@ impl WindowKind for Windowing {
         flow.notices.borrow_mut().push(combined.aside);
 
         let boundary = flow.boundary::<Saved<K, A::Acc>>(&self.state_name(&aggregate.name()));
-        let mut windows = Windows::new(shape, aggregate, boundary, flow.is_mine::<K>());
+        let mut windows = Windows::new(shape, aggregate, boundary, flow.owns());
         let (watermark, fail) = (flow.watermark(), Rc::clone(&flow.fail));
         let pact = Exchange::new(|folded: &Folded<K, A::Acc>| {
             differential_dataflow::hashable::Hashable::hashed(&folded.key)
