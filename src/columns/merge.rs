@@ -1,7 +1,8 @@
 //! Merging sorted layers of changes: of each row what the newest layer says, in one pass.
 //!
-//! A batch of changes is rows with three columns more: what identifies the row, by which batches are
-//! sorted; the number by which rows are dealt to workers; and whether the row stands or is gone.
+//! A batch of changes is rows with three columns more: what identifies the row, by which batches
+//! are sorted; the number by which rows are dealt to workers; and whether the row stands or is
+//! gone.
 
 use std::cell::Cell;
 use std::cmp::Ordering;
@@ -108,8 +109,8 @@ pub enum Wanted {
     Changes,
 }
 
-/// Merges layers, the newest last. Gives batches of changes, each sorted; those of one schema follow
-/// one another in order.
+/// Merges layers, the newest last. Gives batches of changes, each sorted; those of one schema
+/// follow one another in order.
 pub struct Merge {
     layers: Vec<Layer>,
     heads: BinaryHeap<Head>,
