@@ -186,6 +186,11 @@ fn assert_expected(status: ExitStatus, fault: &Fault, launch: &Launch) {
     assert!(!said.contains("panicked"), "{fault:?}: {said}");
 }
 
+/// Each life has its own numbers, so that what one did does not move the faults of the next.
+fn numbers(seed: u64, life: u64) -> Random {
+    Random(seed.wrapping_mul(1_000_003).wrapping_add(life))
+}
+
 fn setting(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok().filter(|text| !text.is_empty())?;
     Some(text.parse().expect("it is a number"))
@@ -210,8 +215,7 @@ fn soak() {
     };
     let (mut soaked, mut landed, mut posts, mut life) = (Soaked::new(), 0, 0, 0);
     while !is_over(life) {
-        // Each life has its own numbers, so that what one did does not move the faults of the next.
-        let mut random = Random(seed.wrapping_mul(1_000_003).wrapping_add(life));
+        let mut random = numbers(seed, life);
         let fault = Fault::random(&mut random);
         println!("soak: life {life}: {} on {:?}", fault.rule, fault.ending);
         landed += u64::from(soaked.live(&fault, &mut random));
@@ -225,4 +229,17 @@ fn soak() {
     posts += soaked.actor.posted;
     println!("soak: {life} lives, {landed} faults, {posts} posts, each there once");
     assert!(landed * 2 > life, "only {landed} faults in {life} lives");
+}
+
+#[test]
+fn a_seed_is_a_list_of_faults() {
+    let faults = |seed| {
+        let fault = move |life| format!("{:?}", Fault::random(&mut numbers(seed, life)));
+        (0..200).map(fault).collect::<Vec<_>>()
+    };
+    assert_eq!(faults(7), faults(7));
+    assert_ne!(faults(7), faults(8));
+    for word in ["torn:", "errno:", "answer", "PowerTore", "PowerKeptNames"] {
+        assert!(faults(7).iter().any(|fault| fault.contains(word)), "{word}");
+    }
 }
