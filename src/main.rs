@@ -8,7 +8,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use waterclock::cli::{self, CheckpointCommand, Cli, Command};
+use waterclock::cli::{self, BenchCommand, CheckpointCommand, Cli, Command};
 
 fn main() -> ExitCode {
     let command = Cli::parse().into_command();
@@ -32,6 +32,9 @@ fn perform(command: Command) -> anyhow::Result<ExitCode> {
         Command::Tail(args) => commands::tail::tail(&args, out)?,
         Command::Status(service) => cli::show_status(&service, out)?,
         Command::Doctor(service) => return Ok(cli::show_doctor(&service, out)?),
+        Command::Bench(BenchCommand::Nexmark(args)) => {
+            commands::bench::nexmark(&args, queries::nexmark::all(), out)?;
+        }
         Command::Checkpoint(CheckpointCommand::List(place)) => {
             commands::checkpoint::list(&place, out)?;
         }

@@ -1,5 +1,6 @@
 //! A bank under load and kill -9: whenever its four queries are read together they agree, and what
-//! an answer says it includes is what makes it, in `replay` too.
+//! an answer says it includes is what makes it: in `replay` of the posts up to its positions, and
+//! in `replay` of the data directory up to its epoch.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +10,7 @@ use std::sync::Mutex;
 
 use serde_json::{Value, json};
 
-use service::{Client, Launch, Lost, Random, Service, binary, until};
+use service::{Client, Launch, Lost, Random, Service, binary, run, until};
 
 #[allow(dead_code, reason = "each test uses a part of it")]
 #[path = "support/service.rs"]
@@ -153,6 +154,33 @@ fn replayed(home: &Path, lines: &[String], query: &str) -> Vec<Value> {
         .collect()
 }
 
+/// Checks that the data directory gives an answer once more, and that it includes the same.
+fn reproduce(data_dir: &Path, together: &Value) {
+    let (data_dir, to) = (data_dir.to_string_lossy(), together["as_of"].to_string());
+    for (query, answer) in together["queries"].as_object().expect("by name") {
+        let output = run(&[
+            "replay",
+            "--data-dir",
+            &data_dir,
+            "--query",
+            query,
+            "--to",
+            &to,
+        ]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        let summary: Value = serde_json::from_str(&said).expect("one line of JSON");
+        for label in ["as_of", "complete_through", "positions"] {
+            assert_eq!(summary[label], answer[label], "{query}: {label}");
+        }
+        let rows = String::from_utf8(output.stdout).expect("JSON is UTF-8");
+        let rows = rows
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).expect("a row"));
+        assert_eq!(answer["rows"], rows.collect::<Value>(), "{query}");
+    }
+}
+
 #[test]
 fn no_money_appears_or_gets_lost_in_any_answer() {
     let home = tempfile::tempdir().expect("a place for the test");
@@ -175,6 +203,7 @@ fn no_money_appears_or_gets_lost_in_any_answer() {
     audit(&service.get(TOGETHER).ok());
     let mut last = load_and_kill(service, &poster, &mut highest);
     for _ in 1..KILLS {
+        reproduce(&launch.data_dir(), &last);
         let service = launch.start_ready();
         // What had been read is read again, if it is still there.
         let again = service.get(&format!("{TOGETHER}&at={}", last["as_of"]));
@@ -194,6 +223,8 @@ fn no_money_appears_or_gets_lost_in_any_answer() {
         audit(&together);
         (position(&together) == all).then_some(together)
     });
+    service.kill();
+    reproduce(&launch.data_dir(), &whole);
     for answer in [&last, &whole] {
         let lines = &poster.lines[..position(answer)];
         for query in ["balances", "total"] {

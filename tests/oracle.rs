@@ -223,7 +223,9 @@ proptest! {
         let mut steps = start(shape, case.lateness(), manner, None);
         feed(&mut steps, manner, &inputs, 0..inputs.len(), Mark::None);
         steps.epoch(Round::new().mark(Mark::End));
-        for query in QUERIES {
+        // Sessions take records in journal order, and a replay cuts other epochs.
+        let in_journal_order = ["sessions", "visits"];
+        for query in QUERIES.into_iter().filter(|query| !in_journal_order.contains(query)) {
             let workers = manner.workers % 3 + 1;
             let (rows, late, rejected) =
                 replay(shape, case.lateness(), query, &inputs, workers, split_bytes);

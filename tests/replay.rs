@@ -353,3 +353,48 @@ fn what_cannot_be_replayed_is_named_in_a_sentence() {
     ];
     cases.into_iter().for_each(assert_refused);
 }
+
+#[test]
+fn the_benchmark_has_a_line_per_query() {
+    let bench = |more: &[&str]| {
+        let args = ["bench", "nexmark", "--events", "1000", "--query", "q0,q2"];
+        run(&[&args, more].concat())
+    };
+    let table = bench(&[]);
+    assert!(
+        table.status.success(),
+        "{}",
+        String::from_utf8_lossy(&table.stderr)
+    );
+    let table = String::from_utf8(table.stdout).expect("a table is UTF-8");
+    let lines: Vec<Vec<&str>> = table
+        .lines()
+        .map(|l| l.split_whitespace().collect())
+        .collect();
+    assert_eq!(lines[0][..3], ["query", "workers", "events/s"], "{table}");
+    assert_eq!((lines[1][0], lines[2][0], lines.len()), ("q0", "q2", 3));
+    // All bids are rows of q0.
+    assert_eq!(lines[1].last(), Some(&"920"), "{table}");
+
+    let json = bench(&["--json", "--workers", "2"]);
+    let json = String::from_utf8(json.stdout).expect("JSON is UTF-8");
+    let all: Vec<Value> = json
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("an object"))
+        .collect();
+    assert_eq!(
+        (&all[0]["query"], &all[1]["query"]),
+        (&json!("q0"), &json!("q2"))
+    );
+    for figures in all {
+        assert_eq!(
+            (&figures["events"], &figures["workers"]),
+            (&json!(1000), &json!(2))
+        );
+        assert!(figures["events_per_second"].as_f64() > Some(0.0));
+    }
+    let refused = run(&["bench", "nexmark", "--query", "q99"]);
+    assert!(!refused.status.success());
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("q99"), "{said}");
+}

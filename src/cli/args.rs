@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::bench::BenchCommand;
 use super::values::{Output, ReplayStream, join_streams, named_duration, named_path};
 use crate::config::{Config, ConfigError};
 
@@ -43,14 +44,19 @@ impl Cli {
 pub enum Command {
     /// Runs the service until it is told to stop (SIGTERM or Ctrl-C take a last checkpoint).
     Run(RunArgs),
-    /// Runs one query over files from start to end and writes its final rows.
+    /// Runs one query over files from start to end and writes its final rows; or over what a
+    /// service read, and writes the rows that it answered.
     #[command(
         after_help = "The rows are NDJSON, sorted by key, the same for every --workers and
 --split-bytes. One JSON line on standard error says how many events, rows, late and rejected
 records there were, how long it took, and the SHA-256 of the output.
 
-Example:
-  waterclock replay --stream clicks=clicks.ndjson --query clicks_per_user --workers 2"
+With --data-dir the rows are those that the service answered as of an epoch, to the byte what
+/v1/queries/QUERY?at=EPOCH gave as application/x-ndjson. Nothing in the directory is changed.
+
+Examples:
+  waterclock replay --stream clicks=clicks.ndjson --query clicks_per_user --workers 2
+  waterclock replay --data-dir waterclock-data --query clicks_per_user --to 1767225600000"
     )]
     Replay(ReplayArgs),
     /// Checks the configuration, and that the newest checkpoint fits this build.
@@ -79,6 +85,9 @@ Examples:
     /// Lists, takes, verifies or deletes checkpoints.
     #[command(subcommand)]
     Checkpoint(CheckpointCommand),
+    /// Measures what events cost.
+    #[command(subcommand)]
+    Bench(BenchCommand),
 }
 
 /// Where the settings come from.
@@ -125,8 +134,23 @@ pub struct RunArgs {
 #[derive(Clone, Debug, Args)]
 pub struct ReplayArgs {
     /// A stream and its NDJSON file; named again, the stream has another partition.
-    #[arg(long = "stream", value_name = "NAME=PATH", required = true, value_parser = named_path)]
+    #[arg(
+        long = "stream", value_name = "NAME=PATH", value_parser = named_path,
+        required_unless_present = "data_dir", conflicts_with = "data_dir"
+    )]
     pub files: Vec<(String, PathBuf)>,
+    /// The data directory of a service, best one that is stopped, or a copy.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// That service's configuration file [default: waterclock.toml, if there is one].
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The checkpoint to begin with, 0 for none [default: the newest that serves].
+    #[arg(long, value_name = "EPOCH")]
+    pub checkpoint: Option<u64>,
+    /// The epoch to answer as of [default: the last one].
+    #[arg(long, value_name = "EPOCH")]
+    pub to: Option<u64>,
     /// The query to run.
     #[arg(long, value_name = "QUERY")]
     pub query: String,
@@ -146,7 +170,10 @@ pub struct ReplayArgs {
     )]
     pub split_bytes: u32,
     /// How far behind the newest record one of this stream may be before it is late.
-    #[arg(long, value_name = "NAME=DURATION", value_parser = named_duration)]
+    #[arg(
+        long, value_name = "NAME=DURATION", value_parser = named_duration,
+        conflicts_with = "data_dir"
+    )]
     pub lateness: Vec<(String, Duration)>,
 }
 
@@ -319,7 +346,22 @@ impl RunArgs {
 impl ReplayArgs {
     /// Each stream's files and lateness bound; fails where a bound belongs to no stream.
     pub fn streams(&self) -> Result<BTreeMap<String, ReplayStream>, String> {
+        if self.to.is_some() || self.checkpoint.is_some() || self.config.is_some() {
+            return Err(
+                "--to, --checkpoint and --config are about what a service read: name its \
+                        directory with --data-dir, instead of --stream"
+                    .to_owned(),
+            );
+        }
         join_streams(&self.files, &self.lateness)
+    }
+
+    /// The settings of the service whose data directory is replayed.
+    pub fn settings(&self) -> SettingsArgs {
+        SettingsArgs {
+            config: self.config.clone(),
+            data_dir: self.data_dir.clone(),
+        }
     }
 }
 
@@ -394,6 +436,12 @@ mod tests {
         assert_eq!(streams["b"].lateness, Some(Duration::from_secs(120)));
         assert_eq!((replay.output, replay.split_bytes), (Output::Null, 100));
         assert!(parse("replay --query q").is_err_and(|e| e.contains("--stream")));
+        assert!(parse("replay --query q --data-dir d --to 5 --checkpoint 0").is_ok());
+        let Ok(Command::Replay(mixed)) = parse("replay --query q --stream a=x --to 5") else {
+            panic!()
+        };
+        assert!(mixed.streams().is_err_and(|e| e.contains("--data-dir")));
+        assert!(parse("replay --query q --stream a=x --data-dir d").is_err());
         assert!(parse("replay --stream a --query q").is_err_and(|e| e.contains("NAME=PATH")));
     }
 

@@ -3,6 +3,7 @@
 
 mod answers;
 mod args;
+mod bench;
 mod client;
 mod doctor;
 mod error;
@@ -20,9 +21,11 @@ pub use args::{
     CheckArgs, CheckpointCommand, Cli, Command, PlaceArgs, QueryArgs, ReplayArgs, RunArgs,
     ServiceUrl, SettingsArgs, TailArgs,
 };
+pub use bench::{BenchArgs, BenchCommand};
 pub use client::{Client, PullRequest};
 pub use doctor::show_doctor;
 pub use error::ClientError;
+pub use print::Grid;
 pub use show::{show_checkpoint_now, show_checkpoints, show_query, show_status};
 pub use tail::{Stop, tail};
 pub use values::{Output, ReplayStream};

@@ -1,10 +1,12 @@
-//! `waterclock replay`: files to final rows.
+//! `waterclock replay`: files to final rows; a service's epochs to the rows it answered.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Context;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use waterclock::Query;
 use waterclock::cli::{Output, ReplayArgs};
@@ -12,11 +14,14 @@ use waterclock::query::{Catalog, Overrides};
 use waterclock::row::Row;
 use waterclock::source::Source;
 use waterclock::source::file::{FileOptions, FileSource};
+use waterclock::time::Timestamp;
 use waterclock::worker::replay::{Replay, Replayed};
+use waterclock::worker::reproduce::{Reproduced, Reproduction};
 
-use super::setting::selected;
+use super::setting::{catalog_of_some, recorded_sources, selected};
+use super::usage::peak_rss_bytes;
 
-/// Runs the query to the end of the files, writes its rows, and says on stderr what there was.
+/// Runs the query, writes its rows, and says on stderr what there was.
 #[allow(
     clippy::disallowed_methods,
     reason = "the summary says how long it took"
@@ -24,6 +29,50 @@ use super::setting::selected;
 pub fn replay(args: &ReplayArgs, all: Vec<Query>) -> anyhow::Result<()> {
     let started = Instant::now();
     let query = selected(all, std::slice::from_ref(&args.query))?.remove(0);
+    let (replayed, through, about) = match &args.data_dir {
+        // At the end of all input every window is closed.
+        None => (
+            from_files(args, query)?,
+            Some(Timestamp(i64::MAX)),
+            Value::Null,
+        ),
+        Some(data_dir) => {
+            let reproduced = from_epochs(args, data_dir, query)?;
+            let about = about(&reproduced);
+            (reproduced.replayed, reproduced.complete_through, about)
+        }
+    };
+    let (rows, sha256) = match &args.output {
+        Output::Null => write(&replayed, through, std::io::sink())?,
+        Output::Stdout => write(&replayed, through, std::io::stdout().lock())?,
+        Output::File(path) => {
+            let file =
+                File::create(path).with_context(|| format!("writing '{}'", path.display()))?;
+            write(&replayed, through, file)?
+        }
+    };
+    let seconds = started.elapsed().as_secs_f64();
+    #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
+    let rate = (replayed.events as f64 / seconds).round();
+    let mut summary = serde_json::json!({
+        "events": replayed.events,
+        "seconds": seconds,
+        "events_per_second": rate,
+        "rows": rows,
+        "late": replayed.late,
+        "rejected": replayed.rejected,
+        "sha256": sha256,
+        "peak_rss_bytes": peak_rss_bytes(),
+    });
+    if let (Some(summary), Value::Object(about)) = (summary.as_object_mut(), about) {
+        summary.extend(about);
+    }
+    writeln!(std::io::stderr(), "{summary}")?;
+    Ok(())
+}
+
+/// Runs the query to the end of the files.
+fn from_files(args: &ReplayArgs, query: Query) -> anyhow::Result<Replayed> {
     let streams = args.streams().map_err(anyhow::Error::msg)?;
     let mut overrides = Overrides::default();
     let mut sources: Vec<Box<dyn Source>> = Vec::new();
@@ -35,44 +84,54 @@ pub fn replay(args: &ReplayArgs, all: Vec<Query>) -> anyhow::Result<()> {
             .extend(stream.lateness.map(|lateness| (name, lateness)));
     }
     let catalog = Catalog::of(std::slice::from_ref(&query), &overrides)?;
-    let has_final = catalog.queries.iter().all(|query| query.has_final);
     let mut replay = Replay::new(query, catalog, sources);
     replay.workers = args.workers.into();
     replay.split_bytes = args.split_bytes as usize;
-    let replayed = replay.run()?;
-    let (rows, sha256) = match &args.output {
-        Output::Null => write(&replayed, has_final, std::io::sink())?,
-        Output::Stdout => write(&replayed, has_final, std::io::stdout().lock())?,
-        Output::File(path) => {
-            let file =
-                File::create(path).with_context(|| format!("writing '{}'", path.display()))?;
-            write(&replayed, has_final, file)?
-        }
-    };
-    let seconds = started.elapsed().as_secs_f64();
-    #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
-    let rate = (replayed.events as f64 / seconds).round();
-    let summary = serde_json::json!({
-        "events": replayed.events,
-        "seconds": seconds,
-        "events_per_second": rate,
-        "rows": rows,
-        "late": replayed.late,
-        "rejected": replayed.rejected,
-        "sha256": sha256,
-        "peak_rss_bytes": peak_rss_bytes(),
-    });
-    writeln!(std::io::stderr(), "{summary}")?;
-    Ok(())
+    Ok(replay.run()?)
 }
 
-/// Writes the rows as NDJSON; says how many and their digest.
-fn write(replayed: &Replayed, has_final: bool, to: impl Write) -> anyhow::Result<(u64, String)> {
+/// Runs the query over what a service read.
+fn from_epochs(args: &ReplayArgs, data_dir: &Path, query: Query) -> anyhow::Result<Reproduced> {
+    let config = args.settings().config(std::env::vars())?;
+    let catalog = catalog_of_some(&config, std::slice::from_ref(&query))?;
+    let sources = recorded_sources(&config, &catalog)?;
+    let reproduction = Reproduction {
+        query,
+        catalog,
+        sources,
+        checkpoint: args.checkpoint,
+        to: args.to,
+        workers: args.workers.into(),
+        max_ahead: config.time.max_ahead,
+    };
+    let name = data_dir.display();
+    reproduction
+        .run(data_dir)
+        .with_context(|| format!("replaying '{name}'"))
+}
+
+/// What the rows include.
+fn about(reproduced: &Reproduced) -> Value {
+    serde_json::json!({
+        "as_of": reproduced.as_of,
+        "checkpoint": reproduced.checkpoint,
+        "complete_through": reproduced.complete_through,
+        "positions": reproduced.positions,
+    })
+}
+
+/// Writes the rows as NDJSON, those as final that are by `through`; says how many and their digest.
+fn write(
+    replayed: &Replayed,
+    through: Option<Timestamp>,
+    to: impl Write,
+) -> anyhow::Result<(u64, String)> {
     let mut to = BufWriter::with_capacity(1 << 20, to);
     let (mut digest, mut line, mut written) = (Sha256::new(), Vec::new(), 0);
     for (row, count) in &replayed.rows {
         line.clear();
-        render(row, has_final, &mut line);
+        let is_final = |at| through.is_some_and(|through| through >= at);
+        render(row, row.final_at.map(is_final), &mut line);
         for _ in 0..*count {
             digest.update(&line);
             to.write_all(&line).context("writing the rows")?;
@@ -89,23 +148,14 @@ fn hex(bytes: &[u8]) -> String {
     digits.map(digit).collect()
 }
 
-fn render(row: &Row, has_final: bool, line: &mut Vec<u8>) {
+fn render(row: &Row, is_final: Option<bool>, line: &mut Vec<u8>) {
     line.extend_from_slice(br#"{"key":"#);
     line.extend_from_slice(row.key.as_bytes());
     line.extend_from_slice(br#","value":"#);
     line.extend_from_slice(row.value.as_bytes());
-    // At the end of all input every window is closed.
-    line.extend_from_slice(if has_final {
-        b",\"final\":true}\n"
-    } else {
-        b"}\n"
+    line.extend_from_slice(match is_final {
+        Some(true) => b",\"final\":true}\n",
+        Some(false) => b",\"final\":false}\n",
+        None => b"}\n",
     });
-}
-
-/// The most memory this process ever held; 0 where the system does not say.
-fn peak_rss_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kilobytes = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok());
-    kilobytes.map_or(0, |kilobytes: u64| kilobytes * 1024)
 }

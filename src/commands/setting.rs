@@ -14,9 +14,9 @@ use waterclock::record::{Format, Schemas};
 use waterclock::sink::kafka::{KafkaSettings, KafkaSink};
 use waterclock::source::file::{self, FileOptions, FileSource};
 use waterclock::source::kafka::{self, KafkaOptions, KafkaSource, Start};
-use waterclock::source::log::{EmbeddedLog, LogOptions, StreamDef};
+use waterclock::source::log::{EmbeddedLog, LogOptions, StreamDef, inspect};
 use waterclock::source::registry::RegistryOptions;
-use waterclock::source::{Clock, Source};
+use waterclock::source::{Clock, Source, SourceError};
 use waterclock::state::DataDir;
 use waterclock::time::{Timestamp, seconds};
 use waterclock::view::{Mode, SinkSpec};
@@ -56,15 +56,20 @@ pub fn selected(all: Vec<Query>, names: &[String]) -> Result<Vec<Query>, BuildEr
     names.iter().map(find).collect()
 }
 
-/// What is known of the queries, under this configuration.
-pub fn catalog(config: &Config, queries: &[Query]) -> anyhow::Result<Catalog> {
+/// What is known of some of the queries that run under this configuration.
+pub fn catalog_of_some(config: &Config, queries: &[Query]) -> Result<Catalog, BuildError> {
     let mut overrides = Overrides::default();
     for (name, stream) in &config.streams {
         if let Some(lateness) = stream.lateness {
             overrides.lateness.insert(name.clone(), lateness);
         }
     }
-    let catalog = Catalog::of(queries, &overrides)?;
+    Catalog::of(queries, &overrides)
+}
+
+/// What is known of the queries, under this configuration.
+pub fn catalog(config: &Config, queries: &[Query]) -> anyhow::Result<Catalog> {
+    let catalog = catalog_of_some(config, queries)?;
     for name in config.streams.keys() {
         if catalog.stream(name).is_none() {
             let known = catalog.stream_names().join(", ");
@@ -233,6 +238,43 @@ fn kafka_options(
     })
 }
 
+/// The sources of a data directory that is only looked at: its log as it is, and the files.
+pub fn recorded_sources(
+    config: &Config,
+    catalog: &Catalog,
+) -> anyhow::Result<Vec<Box<dyn Source>>> {
+    let log = config.service.data_dir.join("log");
+    let source = |name: &String| -> anyhow::Result<Box<dyn Source>> {
+        let configured = config.streams.get(name).cloned().unwrap_or_default();
+        Ok(match configured.source {
+            StreamSource::Log => Box::new(inspect(&log, name)?),
+            StreamSource::File => Box::new(file_source(name, &configured)?),
+            StreamSource::Kafka => bail!(
+                "stream '{name}' is read from Kafka: only what is in the log or in files can be \
+                 replayed"
+            ),
+        })
+    };
+    catalog
+        .streams
+        .iter()
+        .map(|stream| source(&stream.name))
+        .collect()
+}
+
+fn file_source(stream: &str, configured: &StreamConfig) -> Result<FileSource, SourceError> {
+    let format = configured.format.map(|format| match format {
+        RecordFormat::Csv => file::FileFormat::Csv,
+        _ => file::FileFormat::Ndjson,
+    });
+    let options = FileOptions {
+        format,
+        tail: configured.tail,
+        ..<_>::default()
+    };
+    FileSource::open(stream, &configured.paths, options)
+}
+
 /// Opens the log, and the files and topics that the configuration names.
 pub fn sources(
     config: &Config,
@@ -259,17 +301,7 @@ pub fn sources(
                 said.insert(stream.name.clone(), "log".to_owned());
             }
             StreamSource::File => {
-                let format = configured.format.map(|format| match format {
-                    RecordFormat::Csv => file::FileFormat::Csv,
-                    _ => file::FileFormat::Ndjson,
-                });
-                let options = FileOptions {
-                    format,
-                    tail: configured.tail,
-                    ..<_>::default()
-                };
-                let source = FileSource::open(&stream.name, &configured.paths, options)?;
-                sources.push(Box::new(source));
+                sources.push(Box::new(file_source(&stream.name, &configured)?));
                 let paths = configured
                     .paths
                     .iter()

@@ -185,24 +185,7 @@ impl Journal {
     /// The entries of epochs after `epoch`, in order. A line that is damaged, out of order or
     /// missing is an error in its place.
     pub fn read_after(&self, epoch: Epoch) -> Result<JournalReader, StateError> {
-        let mut files = files(&self.dir)?;
-        let first = files
-            .iter()
-            .rposition(|(start, _)| *start <= epoch.saturating_add(1))
-            .unwrap_or(0);
-        files.drain(..first);
-        Ok(JournalReader {
-            dir: self.dir.clone(),
-            after: epoch,
-            last: None,
-            files: files
-                .into_iter()
-                .map(|(_, path)| path)
-                .collect::<Vec<_>>()
-                .into_iter(),
-            reader: None,
-            failed: false,
-        })
+        JournalReader::open(&self.dir, epoch)
     }
 
     fn check(&self) -> Result<(), StateError> {
@@ -250,10 +233,41 @@ pub struct JournalReader {
     last: Option<Epoch>,
     files: std::vec::IntoIter<PathBuf>,
     reader: Option<LineReader>,
+    /// Whether a line may be unfinished: the last one, of a journal that is not ours to repair.
+    may_be_torn: bool,
     failed: bool,
 }
 
 impl JournalReader {
+    /// The entries of epochs after `epoch` in a data directory that another process may own; a
+    /// last line that is not finished was never shown, and ends them.
+    pub fn inspect(data_dir: &Path, epoch: Epoch) -> Result<JournalReader, StateError> {
+        let reader = JournalReader::open(&data_dir.join("journal"), epoch)?;
+        Ok(JournalReader {
+            may_be_torn: true,
+            ..reader
+        })
+    }
+
+    fn open(dir: &Path, epoch: Epoch) -> Result<JournalReader, StateError> {
+        let mut files = files(dir)?;
+        let first = files
+            .iter()
+            .rposition(|(start, _)| *start <= epoch.saturating_add(1))
+            .unwrap_or(0);
+        files.drain(..first);
+        let files: Vec<PathBuf> = files.into_iter().map(|(_, path)| path).collect();
+        Ok(JournalReader {
+            dir: dir.to_owned(),
+            after: epoch,
+            last: None,
+            files: files.into_iter(),
+            reader: None,
+            may_be_torn: false,
+            failed: false,
+        })
+    }
+
     fn read(&mut self) -> Result<Option<JournalEntry>, StateError> {
         loop {
             let Some(reader) = &mut self.reader else {
@@ -269,6 +283,7 @@ impl JournalReader {
                     self.reader = None;
                     continue;
                 }
+                Found::Torn if self.may_be_torn && self.files.len() == 0 => return Ok(None),
                 Found::Torn => return Err(reader.damaged("the line is cut off".to_owned())),
                 Found::Damaged(detail) => return Err(reader.damaged(detail)),
             };

@@ -4,7 +4,7 @@
 //!
 //! * [`run`]: the threads, what they are told, and what they say
 //! * [`cuts`]: which records make an epoch
-//! * [`replay`]: files to their end, final rows out
+//! * [`replay`]: files to their end, final rows out; [`reproduce`]: epochs of a service once more
 //! * [`live`]: the service; its coordinator journals each epoch before it is fed
 //! * [`snapshots`], [`restore`]: checkpoints, written and read
 //! * `sinks`: where answers go besides the views
@@ -17,6 +17,7 @@ mod look;
 mod outlet;
 mod partitions;
 pub mod replay;
+pub mod reproduce;
 pub mod restore;
 pub mod run;
 mod sinks;

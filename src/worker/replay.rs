@@ -17,6 +17,7 @@ use crate::dataflow::vault::NoVault;
 use crate::query::{Answers, BuildError, Catalog, Fail, Outlet, Query};
 use crate::row::Row;
 use crate::source::{Source, SourceError};
+use crate::state::StateError;
 use crate::time::{Epoch, hours};
 
 /// How many epochs may be between the files and the slowest worker.
@@ -64,6 +65,12 @@ pub enum ReplayError {
     /// The workers stopped.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// The data directory cannot be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The data directory does not hold what was asked for.
+    #[error("{0}")]
+    Refused(String),
 }
 
 impl Replay {
@@ -133,7 +140,10 @@ impl Replay {
     }
 }
 
-fn readings(sources: Vec<Box<dyn Source>>, catalog: &Catalog) -> Result<Vec<Reading>, BuildError> {
+pub(super) fn readings(
+    sources: Vec<Box<dyn Source>>,
+    catalog: &Catalog,
+) -> Result<Vec<Reading>, BuildError> {
     let reading = |source: Box<dyn Source>| {
         let stream = catalog.stream(source.stream()).ok_or_else(|| {
             let known = catalog.stream_names().join(", ");
@@ -191,8 +201,9 @@ impl Epochs {
     }
 }
 
+/// The rows of all workers, added up.
 #[derive(Default)]
-struct Kept {
+pub(super) struct Kept {
     rows: Mutex<Vec<(Row, i64)>>,
     late: Mutex<u64>,
     failed: Mutex<Option<ReplayError>>,
@@ -209,7 +220,8 @@ impl Kept {
         }
     }
 
-    fn finish(&self, counted: &[Arc<Counted>]) -> Result<Replayed, ReplayError> {
+    /// What came out once the workers have ended.
+    pub fn finish(&self, counted: &[Arc<Counted>]) -> Result<Replayed, ReplayError> {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(error) = failed.take() {
             return Err(error);
@@ -249,8 +261,9 @@ fn net(rows: &mut Vec<(Row, i64)>) {
     rows.retain(|(_, count)| *count != 0);
 }
 
-struct KeepAll {
-    kept: Arc<Kept>,
+/// Keeps all rows, and of late and rejected records how many there are.
+pub(super) struct KeepAll {
+    pub kept: Arc<Kept>,
 }
 
 impl Outlet for KeepAll {

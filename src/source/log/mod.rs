@@ -10,6 +10,7 @@ mod cursor;
 mod disk;
 mod embedded;
 mod frame;
+mod inspect;
 mod keys;
 mod queue;
 mod reader;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use embedded::EmbeddedLog;
+pub use inspect::inspect;
 pub use reader::LogSource;
 
 use crate::time::{Timestamp, hours};

@@ -6,6 +6,7 @@ use serde::Serialize;
 use waterclock::number::Float;
 
 use super::cases::Fact;
+use super::more::{self, MORE};
 use super::queries::{Hit, SHAPES, Shape, User, copies, name_of, streams_of};
 use super::times::{Judged, Prefix};
 
@@ -24,18 +25,18 @@ pub struct Answer {
 
 /// A record on its way through a query.
 #[derive(Clone)]
-struct Seen<'a, T> {
-    from: &'a Judged,
-    key: u8,
-    time: i64,
-    data: T,
+pub struct Seen<'a, T> {
+    pub from: &'a Judged,
+    pub key: u8,
+    pub time: i64,
+    pub data: T,
 }
 
-fn json<T: Serialize>(value: &T) -> String {
+pub fn json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("an answer is JSON")
 }
 
-fn hits<'a>(prefix: &'a Prefix, stream: &str) -> Vec<Seen<'a, Hit>> {
+pub fn hits<'a>(prefix: &'a Prefix, stream: &str) -> Vec<Seen<'a, Hit>> {
     let of = |from: &'a Judged| match &from.line.fact {
         Some(Fact::Hit(hit)) if from.line.stream == stream => Some(Seen {
             from,
@@ -80,11 +81,11 @@ fn place(judged: &Judged) -> String {
 }
 
 impl Answer {
-    fn row(&mut self, key: String, value: String, final_at: Option<i64>) {
+    pub fn row(&mut self, key: String, value: String, final_at: Option<i64>) {
         *self.rows.entry((key, value, final_at)).or_insert(0) += 1;
     }
 
-    fn late<T>(&mut self, seen: &Seen<'_, T>) {
+    pub fn late<T>(&mut self, seen: &Seen<'_, T>) {
         #[derive(Serialize)]
         struct Value<'a> {
             record: &'a str,
@@ -127,7 +128,7 @@ fn windows(shape: &Shape, time: i64) -> Vec<i64> {
 
 /// Rows per key and window, of the records that are not late for it. A window whose time is up
 /// goes in the epoch after the one that made it final, at the earliest.
-fn windowed<T>(
+pub fn windowed<T>(
     shape: &Shape,
     (before, watermark): (Option<i64>, Option<i64>),
     all: Vec<Seen<'_, T>>,
@@ -198,7 +199,7 @@ fn stamp<T>(seen: &Seen<'_, T>) -> (i64, u32, u64) {
     (seen.time, seen.from.line.partition, seen.from.line.position)
 }
 
-fn latest(prefix: &Prefix, answer: &mut Answer) -> BTreeMap<u8, User> {
+pub fn latest(prefix: &Prefix, answer: &mut Answer) -> BTreeMap<u8, User> {
     let mut newest: BTreeMap<u8, Seen<'_, User>> = BTreeMap::new();
     for user in answer.in_time(users(prefix), TOMBSTONES) {
         let is_newer = newest
@@ -213,7 +214,7 @@ fn latest(prefix: &Prefix, answer: &mut Answer) -> BTreeMap<u8, User> {
 }
 
 /// The records kept for `how_long`.
-fn kept<T>(
+pub fn kept<T>(
     answer: &mut Answer,
     watermark: Option<i64>,
     all: Vec<Seen<'_, T>>,
@@ -409,6 +410,7 @@ pub fn answer(query: &str, shape: usize, prefix: &Prefix) -> Answer {
             let count = |all: &[&(Hit, Option<User>)]| Some(all.len().to_string());
             windowed(shape, watermarks, met, &mut said, count);
         }
+        _ if MORE.contains(&query) => more::answer(query, shape, prefix, &mut said),
         _ => {
             let all = hits(prefix, "hits");
             let value = |hits: &[&Hit]| value_of(query, hits);

@@ -6,10 +6,12 @@
 //! * [`cases`]: random input, written down as epochs of lines
 //! * [`times`]: what each record's partition knew before it, and each stream after each epoch
 //! * [`answers`]: what every query answers to a prefix of the epochs, from scratch
+//! * [`more`]: the same of more queries
 //! * [`runs`]: what the engine answers
 
 pub mod answers;
 pub mod cases;
+pub mod more;
 pub mod queries;
 pub mod runs;
 pub mod times;

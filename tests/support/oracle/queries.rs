@@ -6,6 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 use waterclock::prelude::*;
+use waterclock::prelude::{
+    count as count_all, distinct as different, min as least, sum as sum_all,
+};
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -275,8 +278,67 @@ fn n_alone(_: &u8, n: &i64) -> i64 {
     *n
 }
 
+fn sessions<const S: usize>(flow: Flow) -> PerWindow<(u64, i128)> {
+    let hits = flow.stream::<Hit>().key_by(key_of);
+    hits.window(gaps::<S>())
+        .aggregate((count_all(), sum_all(n_of)))
+}
+/// The first of each visit, once it is final: repetitions left out.
+fn visits<const S: usize>(flow: Flow) -> PerWindow<Hit> {
+    let hits = flow.stream::<Hit>().key_by(key_of);
+    hits.window(gaps::<S>().final_only()).first()
+}
+fn gaps<const S: usize>() -> waterclock::query::Session {
+    let Shape {
+        allowed,
+        keep,
+        join,
+        ..
+    } = SHAPES[S];
+    session(ms(join))
+        .allowed_lateness(ms(allowed))
+        .keep(ms(keep))
+}
+fn lefts<const S: usize>(flow: Flow) -> Table<u8, (Hit, Option<u8>)> {
+    hits_kept::<S>(&flow).left_join(user_names(&flow))
+}
+fn semi<const S: usize>(flow: Flow) -> Table<u8, Hit> {
+    hits_kept::<S>(&flow).semi_join(user_names(&flow))
+}
+fn anti<const S: usize>(flow: Flow) -> Table<u8, Hit> {
+    hits_kept::<S>(&flow).anti_join(user_names(&flow))
+}
+fn hits_kept<'s, const S: usize>(flow: &Flow<'s>) -> Table<'s, u8, Hit> {
+    let hits = flow.stream::<Hit>().key_by(key_of);
+    hits.keep(ms(SHAPES[S].join))
+}
+fn user_names<'s>(flow: &Flow<'s>) -> Table<'s, u8, u8> {
+    flow.table::<User>().map(name_twice)
+}
+fn name_twice(_: &u8, user: &User) -> (u8, u8) {
+    (user.name, user.name)
+}
+fn ranked<const S: usize>(flow: Flow) -> Table<u8, (u64, Hit)> {
+    hits_kept::<S>(&flow).ranked(2, greatest_n)
+}
+fn greatest_n(_: &u8, hit: &Hit) -> std::cmp::Reverse<i64> {
+    std::cmp::Reverse(hit.n)
+}
+fn several<const S: usize>(flow: Flow) -> PerWindow<(u64, (u64, i128), u64, u64, i64)> {
+    windowed::<S>(&flow).aggregate((
+        count_all(),
+        (count_all(), sum_all(n_of)).filter(is_odd),
+        different(part_of),
+        different(part_of).filter(is_odd),
+        least(n_of),
+    ))
+}
+fn last<const S: usize>(flow: Flow) -> Table<u8, Hit> {
+    flow.stream::<Hit>().key_by(key_of).forever().last()
+}
+
 /// The queries' names.
-pub const QUERIES: [&str; 20] = [
+pub const QUERIES: [&str; 28] = [
     "users",
     "count",
     "sum",
@@ -297,6 +359,14 @@ pub const QUERIES: [&str; 20] = [
     "sides",
     "many_sides",
     "sums",
+    "sessions",
+    "visits",
+    "lefts",
+    "semi",
+    "anti",
+    "ranked",
+    "several",
+    "last",
 ];
 
 /// All queries, then what else `count` could be: the same state, and other logic behind it.
@@ -322,6 +392,14 @@ fn of_shape<const S: usize>() -> Vec<Query> {
         Query::new("sides", "", sides::<S>),
         Query::new("many_sides", "", many_sides::<S>),
         Query::new("sums", "", sums::<S>),
+        Query::new("sessions", "", sessions::<S>),
+        Query::new("visits", "", visits::<S>),
+        Query::new("lefts", "", lefts::<S>),
+        Query::new("semi", "", semi::<S>),
+        Query::new("anti", "", anti::<S>),
+        Query::new("ranked", "", ranked::<S>),
+        Query::new("several", "", several::<S>),
+        Query::new("last", "", last::<S>),
         Query::new("count", "", busy::<S>),
     ]
 }
@@ -331,7 +409,9 @@ pub fn streams_of(query: &str) -> &'static [&'static str] {
     match query {
         "users" | "names" => &["users"],
         "union" => &["extras", "hits"],
-        "joined" | "as_of" | "as_of_count" | "sides" | "many_sides" => &["hits", "users"],
+        "joined" | "as_of" | "as_of_count" | "sides" | "many_sides" | "lefts" | "semi" | "anti" => {
+            &["hits", "users"]
+        }
         _ => &["hits"],
     }
 }

@@ -12,6 +12,8 @@ use super::queries::STREAMS;
 #[derive(Clone, Debug)]
 pub struct Judged {
     pub line: Fed,
+    /// Which of the epochs it came in.
+    pub epoch: usize,
     /// None before any event.
     pub watermark: Option<i64>,
 }
@@ -65,7 +67,7 @@ pub fn prefixes(inputs: &[Input], lateness: i64) -> Vec<Prefix> {
         ..Prefix::default()
     };
     let mut all = Vec::new();
-    for input in inputs {
+    for (epoch, input) in inputs.iter().enumerate() {
         now.before = now.watermarks.clone();
         for (stream, partition, change) in &input.changes {
             let partition = partitions.entry((stream, *partition)).or_default();
@@ -83,6 +85,7 @@ pub fn prefixes(inputs: &[Input], lateness: i64) -> Vec<Prefix> {
                 .expect("a partition appears before its records");
             now.lines.push(Judged {
                 line: line.clone(),
+                epoch,
                 watermark: partition.watermark(lateness),
             });
             partition.highest = partition.highest.max(line.time());

@@ -1,0 +1,39 @@
+//! What may be said to `waterclock bench`.
+
+use clap::{Args, Subcommand};
+
+/// What to measure.
+#[derive(Clone, Debug, Subcommand)]
+pub enum BenchCommand {
+    /// The queries of Nexmark over events made up beforehand and held in memory as NDJSON.
+    ///
+    /// Each query runs in a process of its own. Decoding is part of what is measured, making the
+    /// events is not; the peak of memory is beyond the events.
+    #[command(after_help = "Examples:
+  waterclock bench nexmark
+  waterclock bench nexmark --query q5 --workers 2 --events 10000000")]
+    Nexmark(BenchArgs),
+}
+
+/// Flags of `bench nexmark`.
+#[derive(Clone, Debug, Args)]
+pub struct BenchArgs {
+    /// How many events [default: a million].
+    #[arg(
+        long, value_name = "N", default_value_t = 1_000_000, hide_default_value = true,
+        value_parser = clap::value_parser!(u64).range(1..=100_000_000)
+    )]
+    pub events: u64,
+    /// Dataflow threads.
+    #[arg(
+        long, value_name = "N", default_value_t = 1,
+        value_parser = clap::value_parser!(u16).range(1..=256)
+    )]
+    pub workers: u16,
+    /// The queries to run, separated by commas [default: all].
+    #[arg(long = "query", value_name = "QUERY", value_delimiter = ',')]
+    pub queries: Vec<String>,
+    /// Writes a JSON object per query instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,129 @@
+//! `waterclock bench`: what events cost.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+use waterclock::Query;
+use waterclock::cli::{BenchArgs, Grid};
+use waterclock::query::{Catalog, Overrides};
+use waterclock::source::Source;
+use waterclock::source::nexmark::{NexmarkOptions, NexmarkSource};
+use waterclock::testing::MemorySource;
+use waterclock::worker::replay::Replay;
+
+use super::setting::selected;
+use super::usage::{cpu_seconds, peak_rss_bytes, reset_peak_rss, rss_bytes};
+
+/// What one run of a query took.
+#[derive(Debug, Serialize, Deserialize)]
+struct Figures {
+    query: String,
+    workers: u16,
+    events: u64,
+    seconds: f64,
+    events_per_second: f64,
+    /// For a million events.
+    cpu_seconds: f64,
+    /// Beyond the events themselves.
+    peak_bytes: u64,
+    rows: usize,
+}
+
+/// Runs each query over events held in memory, and writes a table, or figures as JSON.
+pub fn nexmark(args: &BenchArgs, all: Vec<Query>, out: &mut dyn Write) -> anyhow::Result<()> {
+    let mut queries = selected(all, &args.queries)?;
+    if args.json && queries.len() == 1 {
+        let figures = measured(args, queries.remove(0))?;
+        serde_json::to_writer(&mut *out, &figures)?;
+        writeln!(out)?;
+        return Ok(());
+    }
+    let mut table = Grid::new(&[
+        "query",
+        ">workers",
+        ">events/s",
+        ">CPU s per million",
+        ">peak MB",
+        ">rows",
+    ]);
+    for query in queries {
+        let figures = in_a_process(args, &query.name)?;
+        if args.json {
+            serde_json::to_writer(&mut *out, &figures)?;
+            writeln!(out)?;
+        }
+        table.row(vec![
+            figures.query,
+            figures.workers.to_string(),
+            format!("{:.0}", figures.events_per_second),
+            format!("{:.2}", figures.cpu_seconds),
+            (figures.peak_bytes / 1_000_000).to_string(),
+            figures.rows.to_string(),
+        ]);
+    }
+    if !args.json {
+        table.write(out)?;
+    }
+    Ok(())
+}
+
+/// One query's figures, from a process of its own: the peak of memory is a process's.
+fn in_a_process(args: &BenchArgs, query: &str) -> anyhow::Result<Figures> {
+    let binary = std::env::current_exe().context("finding this program to run it again")?;
+    let output = Command::new(binary)
+        .args(["bench", "nexmark", "--json", "--query", query])
+        .args(["--events", &args.events.to_string()])
+        .args(["--workers", &args.workers.to_string()])
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("running query '{query}' in a process of its own"))?;
+    if !output.status.success() {
+        bail!("query '{query}': its run ended with {}", output.status);
+    }
+    serde_json::from_slice(&output.stdout).with_context(|| format!("figures of query '{query}'"))
+}
+
+/// Runs a query to the end of the events.
+#[allow(clippy::disallowed_methods, reason = "it says how long the run took")]
+#[allow(clippy::cast_precision_loss, reason = "rates for people")]
+fn measured(args: &BenchArgs, query: Query) -> anyhow::Result<Figures> {
+    let name = query.name.clone();
+    let catalog = Catalog::of(std::slice::from_ref(&query), &Overrides::default())?;
+    let source = MemorySource::new("nexmark", &[&events(args.events)?]);
+    let mut replay = Replay::new(query, catalog, vec![Box::new(source)]);
+    replay.workers = args.workers.into();
+    reset_peak_rss();
+    let (held, used, started) = (rss_bytes(), cpu_seconds(), Instant::now());
+    let replayed = replay.run()?;
+    let seconds = started.elapsed().as_secs_f64();
+    let events = replayed.events as f64;
+    Ok(Figures {
+        query: name,
+        workers: args.workers,
+        events: replayed.events,
+        seconds,
+        events_per_second: (events / seconds).round(),
+        cpu_seconds: (cpu_seconds() - used) / events * 1e6,
+        peak_bytes: peak_rss_bytes().saturating_sub(held),
+        rows: replayed.rows.len(),
+    })
+}
+
+/// So many events, as NDJSON.
+fn events(count: u64) -> anyhow::Result<String> {
+    let options = NexmarkOptions {
+        events: count,
+        ..NexmarkOptions::default()
+    };
+    let mut source = NexmarkSource::new("nexmark", options);
+    let (mut text, mut position) = (Vec::new(), 0);
+    while let Some(chunk) = source.read(0, position, 1 << 20, None)? {
+        text.extend_from_slice(&chunk.bytes);
+        position = chunk.end;
+    }
+    Ok(String::from_utf8(text)?)
+}
