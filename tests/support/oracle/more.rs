@@ -85,9 +85,10 @@ fn first_or_last<'a>(hits: &'a [Seen<'_, Hit>], is_first: bool) -> &'a Hit {
         let line = &seen.from.line;
         (seen.time, line.partition, line.position)
     };
-    let found = match is_first {
-        true => hits.iter().min_by_key(place),
-        false => hits.iter().max_by_key(place),
+    let found = if is_first {
+        hits.iter().min_by_key(place)
+    } else {
+        hits.iter().max_by_key(place)
     };
     &found.expect("a window has records").data
 }
@@ -163,7 +164,7 @@ fn of_two(query: &str, shape: &Shape, prefix: &Prefix, said: &mut Answer) {
         .map(|user| user.name)
         .collect();
     for (key, hit) in &hits {
-        let met = users.iter().filter(|name| *name == key).count();
+        let met: usize = users.iter().map(|name| usize::from(name == key)).sum();
         let rows = match query {
             "lefts" if met > 0 => vec![json(&(hit, Some(key))); met],
             "lefts" => vec![json(&(hit, None::<u8>))],
