@@ -30,15 +30,19 @@ pub mod worker;
 
 pub use query::Query;
 
+// Tests of what the compiler says derive records with the very serde that we are built with.
+#[doc(hidden)]
+pub use serde;
+
 /// What a query module needs: `use waterclock::prelude::*;`
 pub mod prelude {
     pub use crate::data;
     pub use crate::dataflow::aggregate::Aggregate;
     pub use crate::dataflow::several::{Neutral, avg, count, distinct, max, min, sum};
+    pub use crate::dataflow::sketches::{approx_distinct, quantile};
     pub use crate::number::Float;
-    pub use crate::query::{
-        Flow, Keyed, Query, Stream, Table, Windowed, session, sliding, tumbling,
-    };
+    pub use crate::query::{Flow, Keyed, Query, Stream, Table, Windowed};
+    pub use crate::query::{cumulative, daily, monthly, session, sliding, tumbling};
     pub use crate::record::{Entity, Envelope, Event, Text};
     pub use crate::time::{Timestamp, Window, days, hours, millis, minutes, seconds};
 }

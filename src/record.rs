@@ -36,6 +36,12 @@ pub type Text = compact_str::CompactString;
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a record of a stream",
+    label = "no stream carries this",
+    note = "say which stream it is and when it happened: `impl Event for {Self} {{ const STREAM: \
+            &'static str = \"..\"; fn time(&self) -> Timestamp {{ self.at }} }}`"
+)]
 pub trait Event: Clone + Serialize + DeserializeOwned + Send + 'static {
     /// The stream that carries these records, as URLs and configuration name it.
     const STREAM: &'static str;
@@ -87,6 +93,11 @@ pub trait Event: Clone + Serialize + DeserializeOwned + Send + 'static {
 }
 
 /// A record that replaces the last one of its key: a stream of entities is read as a table.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say what its latest record replaces",
+    label = "no key of its own",
+    note = "give it one: `impl Entity for {Self} {{ type Key = ..; fn key(&self) -> .. }}`"
+)]
 pub trait Entity: Event {
     /// What identifies the entity.
     type Key;

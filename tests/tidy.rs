@@ -34,7 +34,7 @@ const LAYERS: [(u8, &[&str]); 5] = [
 const EDGE_USES: [(&str, &[&str]); 1] = [("worker", &["source", "sink", "state"])];
 
 /// The only places that may name a crate, as path prefixes; tests and examples may name any.
-const OWNERS: [(&str, &[&str]); 21] = [
+const OWNERS: [(&str, &[&str]); 24] = [
     (
         "timely",
         &[
@@ -76,6 +76,9 @@ const OWNERS: [(&str, &[&str]); 21] = [
     ("ureq", &["src/cli/", "src/source/registry"]),
     ("rustls", &["src/http/", "src/cli/", "src/source/registry"]),
     ("rustls_native_certs", &["src/cli/", "src/source/registry"]),
+    ("jiff", &["src/dataflow/calendar.rs"]),
+    ("datasketches", &["src/dataflow/sketches.rs"]),
+    ("sketches_ddsketch", &["src/dataflow/sketches.rs"]),
     ("apache_avro", &["src/dataflow/schemas/"]),
     ("protox", &["src/dataflow/schemas/"]),
     ("prost_reflect", &["src/dataflow/schemas/"]),

@@ -32,7 +32,15 @@ pub type Rows<K, R> = ValSpine<K, R, Epoch, isize>;
 type SpanOf<K, R> = Span<Epoch, <Rows<K, R> as TraceReader>::Batch>;
 
 /// What a key or row of an arrangement must be able to do.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a key or a value of a table",
+    label = "must be ordered, hashed, copied and saved",
+    note = "derive what it lacks: `#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, \
+            Serialize, Deserialize)]`",
+    note = "floats are not ordered: write `Float` instead of `f64`"
+)]
 pub trait Arrangeable: differential_dataflow::ExchangeData + std::hash::Hash {}
+#[diagnostic::do_not_recommend]
 impl<T: differential_dataflow::ExchangeData + std::hash::Hash> Arrangeable for T {}
 
 /// The moment an epoch is retired at.

@@ -11,29 +11,37 @@
 //! * [`lines`]: finding a record's raw bytes again
 //! * [`schemas`]: records that name the schema they were written with
 //! * [`panes`]: window arithmetic
+//! * [`calendar`]: days and months of a time zone
 //! * [`aggregate`][]: accumulators
 //! * [`sessions`]: the session boundary
 //! * [`several`]: aggregates made of others
+//! * [`sketches`]: aggregates that estimate
 //! * [`windows`]: the window boundary
 //! * [`forever`]: the unbounded boundary
 //! * [`appended`]: the boundary of answers that are streams
 //! * [`kept`]: the boundary that keeps records
 //! * [`keyed`]: the general state boundary, over its own arrangement
 //! * [`ranks`]: the first rows of each key, in order
+//! * [`intervals`]: the interval join
+//! * [`stamp`]: the canonical order of records
+//! * [`paced`]: changes shown together, every so often
 //! * [`bounded`]: bounded stores of late and rejected records
 //! * [`vault`]: where boundaries save their rows and find them again
 
 pub mod aggregate;
 pub mod appended;
 pub mod bounded;
+pub mod calendar;
 pub mod clock;
 mod debezium;
 pub mod decode;
 pub mod feed;
 pub mod forever;
+pub mod intervals;
 pub mod kept;
 pub mod keyed;
 pub mod lines;
+pub mod paced;
 pub mod panes;
 pub mod ranks;
 pub mod reading;
@@ -41,5 +49,7 @@ pub mod retire;
 pub mod schemas;
 pub mod sessions;
 pub mod several;
+pub mod sketches;
+pub mod stamp;
 pub mod vault;
 pub mod windows;

@@ -4,18 +4,33 @@
 //! offset. A pane is a run of `gcd(size, slide)`: every window is a whole number of panes, and all
 //! instants of a pane lie in the same windows, so that events are counted once per pane however
 //! many windows overlap.
+//!
+//! Cumulative windows begin at multiples of the size, and one ends with every step: panes are
+//! steps. Days and months of a time zone are windows that are panes, of uneven lengths.
 
 use std::time::Duration;
 
+use super::calendar::Calendar;
 use crate::time::{Timestamp, Window, millis_of};
 
 /// How instants are assigned to windows; all in milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// A window is known by its start; a cumulative one by its end, since some begin together. Either
+/// way those that end later have the greater number.
+#[derive(Clone, Copy, Debug)]
 pub struct Assigner {
+    kind: Kind,
     size: i64,
     slide: i64,
     offset: i64,
     pane: i64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Sliding,
+    Cumulative,
+    Calendar(Calendar),
 }
 
 impl Assigner {
@@ -27,6 +42,7 @@ impl Assigner {
         let (size, slide) = (bounded(size), bounded(slide));
         let offset = millis_of(offset).rem_euclid(slide);
         Assigner {
+            kind: Kind::Sliding,
             size,
             slide,
             offset,
@@ -34,9 +50,24 @@ impl Assigner {
         }
     }
 
-    /// The length of a pane in ms.
-    pub fn pane_len(&self) -> i64 {
-        self.pane
+    /// Windows that grow by `step` until they have `size`, a multiple of it; then they begin anew.
+    pub fn cumulative(size: Duration, step: Duration, offset: Duration) -> Assigner {
+        let steps = Assigner::new(size, step, Duration::ZERO);
+        Assigner {
+            kind: Kind::Cumulative,
+            offset: millis_of(offset).rem_euclid(steps.size),
+            pane: steps.slide,
+            ..steps
+        }
+    }
+
+    /// The days or months of a time zone.
+    pub fn calendar(calendar: Calendar) -> Assigner {
+        let days = Assigner::new(crate::time::days(1), crate::time::days(1), Duration::ZERO);
+        Assigner {
+            kind: Kind::Calendar(calendar),
+            ..days
+        }
     }
 
     /// Whether each pane is a window of its own, and each window one pane.
@@ -46,14 +77,34 @@ impl Assigner {
 
     /// The start of the pane that holds an instant.
     pub fn pane_of(&self, time: i64) -> i64 {
-        floor_to(time, self.pane, self.offset)
+        match self.kind {
+            Kind::Calendar(calendar) => calendar.start(time),
+            _ => floor_to(time, self.pane, self.offset),
+        }
     }
 
-    /// The start of the oldest window that holds the pane, and how many windows do.
+    /// The end of a pane.
+    pub fn pane_end(&self, pane: i64) -> i64 {
+        match self.kind {
+            Kind::Calendar(calendar) => calendar.end(pane),
+            _ => pane + self.pane,
+        }
+    }
+
+    /// The oldest window that holds the pane, and how many windows do.
     pub fn windows_of(&self, pane: i64) -> (i64, u32) {
-        let last = floor_to(pane, self.slide, self.offset);
-        let first =
-            floor_to(pane + self.pane - self.size - 1, self.slide, self.offset) + self.slide;
+        let (first, last) = match self.kind {
+            Kind::Calendar(_) => return (pane, 1),
+            Kind::Cumulative => {
+                let end = floor_to(pane, self.size, self.offset) + self.size;
+                (pane + self.pane, end)
+            }
+            Kind::Sliding => {
+                let before = pane + self.pane - self.size - 1;
+                let first = floor_to(before, self.slide, self.offset) + self.slide;
+                (first, floor_to(pane, self.slide, self.offset))
+            }
+        };
         let count = if first > last {
             0
         } else {
@@ -62,22 +113,27 @@ impl Assigner {
         (first, u32::try_from(count).unwrap_or(u32::MAX))
     }
 
-    /// The start of the window at a place among those of a pane whose oldest starts at `first`.
+    /// The window at a place among those of a pane whose oldest is `first`.
     pub fn window_at(&self, first: i64, place: u32) -> i64 {
         first + i64::from(place) * self.slide
     }
 
-    /// The place of the window that starts at `start` among those of a pane.
-    pub fn place(&self, start: i64, pane: i64) -> u32 {
+    /// The place of a window among those of a pane.
+    pub fn place(&self, window: i64, pane: i64) -> u32 {
         let (first, _) = self.windows_of(pane);
-        u32::try_from((start - first) / self.slide).unwrap_or(0)
+        u32::try_from((window - first) / self.slide).unwrap_or(0)
     }
 
-    /// The window that starts at `start`.
-    pub fn window(&self, start: i64) -> Window {
+    /// A window by its number.
+    pub fn window(&self, number: i64) -> Window {
+        let (start, end) = match self.kind {
+            Kind::Sliding => (number, number + self.size),
+            Kind::Cumulative => (floor_to(number - 1, self.size, self.offset), number),
+            Kind::Calendar(calendar) => (number, calendar.end(number)),
+        };
         Window {
             start: Timestamp(start),
-            end: Timestamp(start + self.size),
+            end: Timestamp(end),
         }
     }
 
@@ -88,7 +144,7 @@ impl Assigner {
         if watermark == i64::MAX {
             return count;
         }
-        let oldest_closes = closes_at(first + self.size, allowed);
+        let oldest_closes = closes_at(self.window(first).end.0, allowed);
         if watermark < oldest_closes {
             return 0;
         }
@@ -180,9 +236,37 @@ mod tests {
     }
 
     #[test]
+    fn cumulative_windows_grow_until_they_begin_anew() {
+        for (size, step, offset) in [(12, 3, 0), (12, 3, 5), (10, 10, 1), (8, 1, 0)] {
+            let assigner = Assigner::cumulative(millis(size), millis(step), millis(offset));
+            let signed = u64::cast_signed;
+            let (size, step, offset) = (signed(size), signed(step), signed(offset));
+            for time in -40..40 {
+                let base = (time - offset).div_euclid(size) * size + offset;
+                let ends = (1..=size / step).map(|n| base + n * step);
+                let expected: Vec<_> = ends.filter(|end| time < *end).collect();
+                let found = by_panes(&assigner, time);
+                assert_eq!(found, expected, "{size} by {step} at {time}");
+                for (place, end) in found.into_iter().enumerate() {
+                    let window = assigner.window(end);
+                    assert_eq!((window.start.0, window.end.0), (base, end));
+                    let pane = assigner.pane_of(time);
+                    assert_eq!(assigner.place(end, pane) as usize, place);
+                    let (first, count) = assigner.windows_of(pane);
+                    assert_eq!(
+                        assigner.closed(first, count, end - 1, 0) as usize,
+                        place + 1
+                    );
+                    assert_eq!(assigner.closed(first, count, end - 2, 0) as usize, place);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn five_minutes_by_two_share_panes_of_one() {
         let assigner = Assigner::new(minutes(5), minutes(2), minutes(0));
-        assert_eq!(assigner.pane_len(), 60_000);
+        assert_eq!(assigner.pane_end(0), 60_000);
         // 10:00 lies in the windows that start at 09:56, 09:58 and 10:00.
         let ten = 1_641_031_200_000;
         assert_eq!(

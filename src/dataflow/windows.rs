@@ -37,8 +37,10 @@ pub struct WindowShape {
     pub allowed: i64,
     /// How long a final window is kept, in ms of event time.
     pub keep: i64,
-    /// Whether only final rows are wanted: then no live rows are built, and none expires.
+    /// Whether only final rows are wanted: then no live rows are built.
     pub final_only: bool,
+    /// Whether final rows are not kept: a replay ends before they would go.
+    pub is_replay: bool,
 }
 
 /// The events of one key and pane in one epoch, folded.
@@ -61,7 +63,7 @@ pub struct Folded<K, A> {
 )]
 pub struct Saved<K, A> {
     key: K,
-    /// The start of the pane, or of the window if it is final; in ms.
+    /// The start of the pane, or the number of the window if it is final; in ms.
     start: i64,
     closed: u32,
     is_final: bool,
@@ -86,7 +88,7 @@ pub fn combine<T, K: Hash + Eq, A: Aggregate<T>>(
         if !known.contains(&record.time) {
             pane = assigner.pane_of(record.time);
             (first, count) = assigner.windows_of(pane);
-            known = pane..pane + assigner.pane_len();
+            known = pane..assigner.pane_end(pane);
         }
         let closed = assigner.closed(first, count, record.watermark, shape.allowed);
         if closed == count {
@@ -216,12 +218,7 @@ where
             self.restore(row, &mut emit);
         }
         for event in events {
-            if self.shape.final_only {
-                self.await_close(&event);
-            } else {
-                self.show(&event, &mut emit);
-            }
-            self.keep_pane(event);
+            self.take(event, &mut emit);
         }
         self.close(watermark, &mut emit);
         if clock.mark == Mark::Checkpoint {
@@ -233,6 +230,15 @@ where
     /// restart continues from the older checkpoint.
     pub fn refuse_save(&self, epoch: Epoch) {
         self.boundary.refuse(epoch);
+    }
+
+    fn take(&mut self, event: Folded<K, A::Acc>, emit: &mut Emit<'_, K, A::Out>) {
+        if self.shape.final_only {
+            self.await_close(&event);
+        } else {
+            self.show(&event, emit);
+        }
+        self.keep_pane(event);
     }
 
     fn keep_pane(&mut self, event: Folded<K, A::Acc>) {
@@ -307,13 +313,18 @@ where
     }
 
     /// Sums a closing window from its panes.
-    fn emit_final(&self, start: i64, emit: &mut Emit<'_, K, A::Out>) {
+    fn emit_final(&mut self, start: i64, emit: &mut Emit<'_, K, A::Out>) {
         let assigner = &self.shape.assigner;
         let window = assigner.window(start);
+        let mut done = Vec::new();
         if assigner.is_tumbling() {
             for ((key, _), acc) in self.panes.get(&start).into_iter().flatten() {
                 emit.row(key, start, self.aggregate.finish(acc), 1);
+                if !self.shape.is_replay {
+                    done.push((key.clone(), acc.clone()));
+                }
             }
+            self.keep_final(start, done);
             return;
         }
         let mut sums: Map<&K, A::Acc> = Map::default();
@@ -327,6 +338,16 @@ where
         }
         for (key, sum) in sums {
             emit.row(key, start, self.aggregate.finish(&sum), 1);
+            if !self.shape.is_replay {
+                done.push((key.clone(), sum));
+            }
+        }
+        self.keep_final(start, done);
+    }
+
+    fn keep_final(&mut self, start: i64, rows: Vec<(K, A::Acc)>) {
+        if !rows.is_empty() {
+            self.done.entry(start).or_default().extend(rows);
         }
     }
 
@@ -357,8 +378,7 @@ where
             closed: row.closed,
             acc: row.acc,
         };
-        self.show(&event, emit);
-        self.keep_pane(event);
+        self.take(event, emit);
     }
 
     /// The rows as of a watermark. Of a pane only the windows still open need it again: the others

@@ -148,6 +148,15 @@ pub enum BuildError {
          let a window start less often"
     )]
     TooManyWindows(String, u32),
+    /// The step of cumulative windows does not divide their size.
+    #[error(
+        "query '{0}': the step of cumulative windows does not divide their size; choose a size \
+         that is a multiple of it"
+    )]
+    UnevenSteps(String),
+    /// There is no such time zone.
+    #[error("query '{0}': there is no time zone '{1}'; write one like 'Europe/Berlin' or 'UTC'")]
+    UnknownZone(String, String),
     /// Two queries have one name.
     #[error("two queries are called '{0}': a query's name is its URL")]
     TwoQueries(String),

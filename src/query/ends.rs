@@ -22,7 +22,7 @@ pub(super) struct Placed<T> {
 }
 
 /// What is kept of a first or last record.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct End<T> {
     stamp: Stamp,
     record: T,
@@ -35,7 +35,7 @@ pub(super) struct Ends {
 
 impl<T> Aggregate<Placed<T>> for Ends
 where
-    T: Clone + std::fmt::Debug + Serialize + DeserializeOwned + Send + 'static,
+    T: Clone + Ord + std::fmt::Debug + Serialize + DeserializeOwned + Send + 'static,
 {
     type Acc = End<T>;
     type Out = T;
@@ -52,10 +52,11 @@ where
     }
     fn merge(&self, acc: &mut End<T>, other: &End<T>) {
         let is_better = if self.is_last {
-            other.stamp > acc.stamp
+            other > acc
         } else {
-            other.stamp < acc.stamp
+            other < acc
         };
+        // Pairs of a join may stand in one place.
         if is_better {
             acc.clone_from(other);
         }
@@ -66,7 +67,7 @@ where
 }
 
 /// The same records, each with its place.
-fn placed<K: 'static, T>(records: Keyed<'_, K, T>) -> Keyed<'_, K, Placed<T>>
+fn placed<K: Arrangeable, T>(records: Keyed<'_, K, T>) -> Keyed<'_, K, Placed<T>>
 where
     T: Clone + Serialize + 'static,
 {

@@ -1,11 +1,14 @@
 //! Aggregates over everything there ever was of a key.
 
+use std::cmp::Reverse;
 use std::rc::Rc;
+use std::time::Duration;
 
 use differential_dataflow::AsCollection;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 
 use super::Table;
+use super::sessions::session;
 use super::stream::Keyed;
 use crate::dataflow::aggregate::{Aggregate, Average, Count, Max, Min, Of, Sum, Summand};
 use crate::dataflow::clock::Clock;
@@ -47,13 +50,17 @@ use crate::number::Float;
 #[derive(Clone)]
 pub struct Forever<'s, K: 'static, T: 'static> {
     pub(super) keyed: Keyed<'s, K, T>,
+    pub(super) silence: Option<Duration>,
 }
 
 impl<'s, K: Arrangeable, T: Clone + serde::Serialize + 'static> Keyed<'s, K, T> {
     /// No windows: aggregates over all records of each key, kept for ever. What is kept grows with
     /// the number of keys and never shrinks, so mind which keys there can be.
     pub fn forever(self) -> Forever<'s, K, T> {
-        Forever { keyed: self }
+        Forever {
+            keyed: self,
+            silence: None,
+        }
     }
 }
 
@@ -62,6 +69,45 @@ where
     K: Arrangeable,
     T: Clone + serde::Serialize + 'static,
 {
+    /// Forgets a key once it is silent: when the query's watermark has passed its last record by
+    /// `silence`, its row goes, and a record after that begins anew. So what is kept grows with
+    /// the keys that are active, not with all there ever were.
+    ///
+    /// The records that a row is about are a [`session`](super::session) whose gap is `silence`;
+    /// one that is late for it is listed as late.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use waterclock::prelude::*;
+    /// # #[derive(Clone, Debug, Serialize, Deserialize)]
+    /// # struct Ping { host: Text, at: Timestamp }
+    /// # impl Event for Ping {
+    /// #     const STREAM: &'static str = "pings";
+    /// #     fn time(&self) -> Timestamp { self.at }
+    /// # }
+    /// fn hosts(flow: Flow) -> Table<Text, u64> {
+    ///     flow.stream::<Ping>()
+    ///         .key_by(|ping| ping.host.clone())
+    ///         .forever()
+    ///         .ttl(days(30))
+    ///         .count()
+    /// }
+    /// # let answer = waterclock::testing::batch(Query::new("hosts", "", hosts), &[(
+    /// #     "pings",
+    /// #     r#"{"host":"a","at":"2024-01-01 00:00:00"}
+    /// #        {"host":"a","at":"2024-03-01 00:00:00"}
+    /// #        {"host":"a","at":"2024-03-02 00:00:00"}"#,
+    /// # )]);
+    /// # assert_eq!(answer, [r#"{"key":"a","value":2}"#]);
+    /// ```
+    #[must_use]
+    pub fn ttl(self, silence: Duration) -> Self {
+        Forever {
+            silence: Some(silence),
+            ..self
+        }
+    }
+
     /// How many records.
     pub fn count(self) -> Table<'s, K, u64> {
         self.aggregate(Count)
@@ -96,6 +142,9 @@ where
         A: Aggregate<T>,
         A::Out: Arrangeable,
     {
+        if let Some(silence) = self.silence {
+            return lively(self.keyed, silence, aggregate);
+        }
         let Keyed { stream, key } = self.keyed;
         let flow = stream.flow;
         let aggregate = Rc::new(aggregate);
@@ -157,4 +206,24 @@ where
         );
         Table::new(flow, rows.main.as_collection())
     }
+}
+
+/// Of each key what its newest session holds, until that is over.
+fn lively<'s, K, T, A>(
+    keyed: Keyed<'s, K, T>,
+    silence: Duration,
+    aggregate: A,
+) -> Table<'s, K, A::Out>
+where
+    K: Arrangeable,
+    T: Clone + serde::Serialize + 'static,
+    A: Aggregate<T>,
+    A::Out: Arrangeable,
+{
+    let lives = keyed.window(session(silence).keep(Duration::ZERO));
+    lives
+        .aggregate(aggregate)
+        .map(|(key, life), value| (key.clone(), (life.start, value.clone())))
+        .ranked(1, |_key, (start, _value)| Reverse(*start))
+        .map_values(|_key, (_place, (_start, value))| value.clone())
 }

@@ -18,17 +18,22 @@ mod catalog;
 mod ends;
 mod flow;
 mod forever;
+mod interval;
 mod joins;
 mod keep;
 mod latest;
+mod pace;
 mod ranking;
 mod schema;
 mod sessions;
 mod share;
-mod stamp;
 mod stream;
 mod table;
+mod unending;
 mod windowed;
+mod windowing;
+
+use crate::dataflow::stamp;
 
 pub use answer::Query;
 pub use catalog::{BuildError, Catalog, Overrides, QueryDef, StreamDef};
@@ -37,4 +42,8 @@ pub use forever::Forever;
 pub use sessions::{Session, session};
 pub use stream::{Keyed, Stream};
 pub use table::Table;
-pub use windowed::{SlidingSize, WindowKind, Windowed, Windowing, sliding, tumbling};
+pub use windowed::{WindowKind, Windowed};
+pub use windowing::{
+    Aligned, CumulativeSize, InZone, SlidingSize, Windowing, cumulative, daily, monthly, sliding,
+    tumbling,
+};

@@ -209,7 +209,7 @@ impl<'s, T: Clone + serde::Serialize + 'static> Stream<'s, T> {
     }
 
     /// Gives each record a key.
-    pub fn key_by<K>(self, key: impl Fn(&T) -> K + 'static) -> Keyed<'s, K, T> {
+    pub fn key_by<K: Arrangeable>(self, key: impl Fn(&T) -> K + 'static) -> Keyed<'s, K, T> {
         Keyed {
             stream: self,
             key: Rc::new(key),

@@ -1,7 +1,6 @@
 //! Windows of event time, and what is asked of them.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use differential_dataflow::AsCollection;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
@@ -9,78 +8,15 @@ use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use super::Table;
 use super::catalog::{BuildError, MAX_OVERLAP};
 use super::stream::Keyed;
+use super::windowing::Windowing;
 use crate::dataflow::aggregate::{Aggregate, Average, Count, Max, Min, Of, Sum, Summand};
 use crate::dataflow::clock::Clock;
 use crate::dataflow::decode::guard;
 use crate::dataflow::feed::Mark;
 use crate::dataflow::keyed::Arrangeable;
-use crate::dataflow::panes::Assigner;
 use crate::dataflow::retire::{retire, stamped};
-use crate::dataflow::windows::{Folded, Saved, WindowShape, Windows, combine, final_at, notice};
-use crate::time::{Window, days, millis_of};
-
-/// Which windows there are, how late an event may come, and how long a window is kept.
-#[derive(Clone, Copy, Debug)]
-pub struct Windowing {
-    size: Duration,
-    slide: Duration,
-    offset: Duration,
-    allowed: Duration,
-    keep: Duration,
-}
-
-/// The size of sliding windows; [`SlidingSize::every`] says how often one starts.
-#[derive(Clone, Copy, Debug)]
-pub struct SlidingSize(Duration);
-
-/// Windows that follow one another: `[n * size, (n + 1) * size)`.
-pub fn tumbling(size: Duration) -> Windowing {
-    sliding(size).every(size)
-}
-
-/// Windows of a size that overlap; complete it with `.every(slide)`.
-pub fn sliding(size: Duration) -> SlidingSize {
-    SlidingSize(size)
-}
-
-impl SlidingSize {
-    /// A window starts at every multiple of `slide`, which need not divide the size.
-    pub fn every(self, slide: Duration) -> Windowing {
-        let Self(size) = self;
-        Windowing {
-            size,
-            slide,
-            offset: Duration::ZERO,
-            allowed: Duration::ZERO,
-            keep: days(7),
-        }
-    }
-}
-
-impl Windowing {
-    /// Shifts every window by `offset`.
-    #[must_use]
-    pub fn offset(self, offset: Duration) -> Windowing {
-        Windowing { offset, ..self }
-    }
-
-    /// Lets a window take events until the watermark has passed its end by `allowed`; it is final
-    /// only then.
-    #[must_use]
-    pub fn allowed_lateness(self, allowed: Duration) -> Windowing {
-        Windowing { allowed, ..self }
-    }
-
-    /// Keeps a window's rows until the watermark has passed its end by `retention`; 7 days where
-    /// nothing is said. At least the allowed lateness is kept.
-    #[must_use]
-    pub fn keep(self, retention: Duration) -> Windowing {
-        Windowing {
-            keep: retention,
-            ..self
-        }
-    }
-}
+use crate::dataflow::windows::{Folded, Saved, Windows, combine, final_at, notice};
+use crate::time::Window;
 
 /// A keyed stream in windows, waiting to be told what is asked of each.
 ///
@@ -116,8 +52,9 @@ pub struct Windowed<'s, K: 'static, T: 'static, W = Windowing> {
     pub(super) windowing: W,
 }
 
-/// Says which windows there are: made by [`tumbling`], [`sliding`] or
-/// [`session`](super::session).
+/// Says which windows there are: made by [`tumbling`](super::tumbling),
+/// [`sliding`](super::sliding), [`cumulative`](super::cumulative), [`daily`](super::daily),
+/// [`monthly`](super::monthly) or [`session`](super::session).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not say which windows there are",
     label = "not windows",
@@ -142,7 +79,7 @@ pub trait WindowKind: Sealed + Copy + 'static {
 /// Windows are a closed set.
 pub trait Sealed {}
 
-impl Sealed for Windowing {}
+impl<Z: Copy + 'static> Sealed for Windowing<Z> {}
 
 impl<'s, K, T, W> Windowed<'s, K, T, W>
 where
@@ -242,10 +179,11 @@ where
     }
 }
 
-impl<'s, K, T> Windowed<'s, K, T>
+impl<'s, K, T, Z> Windowed<'s, K, T, Windowing<Z>>
 where
     K: Arrangeable,
     T: Clone + serde::Serialize + 'static,
+    Z: Copy + 'static,
 {
     /// How many records there are of each part of the window: a row `(part, count)` per part.
     pub fn count_by<P: Arrangeable>(
@@ -262,7 +200,7 @@ where
             windowing,
         }
         .count();
-        let allowed = millis_of(windowing.allowed);
+        let allowed = windowing.allowed_ms();
         counts
             .map(|((key, part), window), count| ((key.clone(), *window), (part.clone(), *count)))
             .closed_by(move |(_, window)| final_at(window, allowed))
@@ -301,7 +239,7 @@ where
     }
 }
 
-impl WindowKind for Windowing {
+impl<Z: Copy + 'static> WindowKind for Windowing<Z> {
     fn aggregate<'s, K, T, A>(
         self,
         keyed: Keyed<'s, K, T>,
@@ -315,7 +253,7 @@ impl WindowKind for Windowing {
     {
         let Keyed { stream, key } = keyed;
         let flow = stream.flow;
-        let shape = self.shape(flow.final_only());
+        let shape = self.shape(&flow);
         let (_, overlap) = shape.assigner.windows_of(shape.assigner.pane_of(0));
         if overlap > MAX_OVERLAP {
             flow.refuse(BuildError::TooManyWindows(flow.query.to_string(), overlap));
@@ -377,23 +315,5 @@ impl WindowKind for Windowing {
         );
         Table::new(flow, rows.main.as_collection())
             .closed_by(move |(_, window)| final_at(window, shape.allowed))
-    }
-}
-
-impl Windowing {
-    /// Names the windows' state after what its rows mean: panes of other windows, or accumulators
-    /// of another aggregate, must not be read as these.
-    fn state_name(&self, aggregate: &str) -> String {
-        let [size, slide, offset] = [self.size, self.slide, self.offset].map(|d| d.as_millis());
-        format!("windows-{aggregate}-{size}-{slide}-{offset}")
-    }
-
-    fn shape(self, final_only: bool) -> WindowShape {
-        WindowShape {
-            assigner: Assigner::new(self.size, self.slide, self.offset),
-            allowed: millis_of(self.allowed),
-            keep: millis_of(self.keep.max(self.allowed)),
-            final_only,
-        }
     }
 }

@@ -49,7 +49,7 @@ pub fn hits<'a>(prefix: &'a Prefix, stream: &str) -> Vec<Seen<'a, Hit>> {
     prefix.lines.iter().filter_map(of).collect()
 }
 
-fn users<'a>(prefix: &'a Prefix) -> Vec<Seen<'a, User>> {
+pub fn users<'a>(prefix: &'a Prefix) -> Vec<Seen<'a, User>> {
     let of = |from: &'a Judged| match &from.line.fact {
         Some(Fact::User(user)) => Some(Seen {
             from,
@@ -102,7 +102,7 @@ impl Answer {
     }
 
     /// Keeps the records whose partition has not passed their time by `how_long`.
-    fn in_time<'a, T>(&mut self, all: Vec<Seen<'a, T>>, how_long: i64) -> Vec<Seen<'a, T>> {
+    pub fn in_time<'a, T>(&mut self, all: Vec<Seen<'a, T>>, how_long: i64) -> Vec<Seen<'a, T>> {
         let is_late = |seen: &Seen<'_, T>| seen.from.watermark >= Some(seen.time + how_long);
         let (late, in_time): (Vec<_>, _) = all.into_iter().partition(is_late);
         for seen in &late {

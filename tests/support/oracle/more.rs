@@ -3,13 +3,15 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use super::answers::{Answer, Seen, hits, json, kept, latest, windowed};
-use super::queries::{Hit, Shape, streams_of};
+use super::answers::{Answer, Rows, Seen, hits, json, kept, latest, users, windowed};
+use super::queries::{Hit, PACE, Shape, streams_of};
+use super::runs::number;
 use super::times::Prefix;
 
 /// The queries this knows.
-pub const MORE: [&str; 8] = [
-    "sessions", "visits", "lefts", "semi", "anti", "ranked", "several", "last",
+pub const MORE: [&str; 12] = [
+    "finals", "growing", "paced", "close", "sessions", "visits", "lefts", "semi", "anti", "ranked",
+    "several", "last",
 ];
 
 struct Session<'a> {
@@ -148,6 +150,13 @@ pub fn answer(query: &str, shape: &Shape, prefix: &Prefix, said: &mut Answer) {
                 said.row(key.to_string(), json(last), None);
             }
         }
+        "finals" => {
+            said.rows = counts(shape, prefix, said);
+            said.rows.retain(|(.., at), _| watermark >= *at);
+        }
+        "paced" => paced(shape, prefix, said),
+        "growing" => growing(shape, prefix, said),
+        "close" => close(shape, prefix, said),
         "ranked" => {
             let there = kept(said, watermark, hits(prefix, "hits"), shape.join);
             ranked(there, said);
@@ -156,15 +165,80 @@ pub fn answer(query: &str, shape: &Shape, prefix: &Prefix, said: &mut Answer) {
     }
 }
 
+fn counts(shape: &Shape, prefix: &Prefix, said: &mut Answer) -> Rows {
+    let watermarks = (prefix.over_before(&["hits"]), prefix.over(&["hits"]));
+    let mut counted = Answer::default();
+    let count = |hits: &[&Hit]| Some(hits.len().to_string());
+    windowed(shape, watermarks, hits(prefix, "hits"), &mut counted, count);
+    said.late.extend(counted.late);
+    counted.rows
+}
+
+/// What is final is as it is now; what is not, as it was when changes were shown last.
+fn paced(shape: &Shape, prefix: &Prefix, said: &mut Answer) {
+    let watermark = prefix.over(&["hits"]);
+    let mut now = counts(shape, prefix, said);
+    now.retain(|(.., at), _| watermark >= *at);
+    let is_shown = |at: &usize| *at == 0 || number(*at) / PACE > number(*at - 1) / PACE;
+    let shown = (0..=prefix.epoch).rev().find(is_shown).unwrap_or(0);
+    let mut before = prefix.clone();
+    before.lines.retain(|judged| judged.epoch <= shown);
+    let mut then = counts(shape, &before, &mut Answer::default());
+    then.retain(|(.., at), _| watermark < *at);
+    said.rows.extend(now.into_iter().chain(then));
+}
+
+/// Windows that begin every fourth slide, and end with each.
+fn growing(shape: &Shape, prefix: &Prefix, said: &mut Answer) {
+    let size = 4 * shape.slide;
+    let watermarks = (prefix.over_before(&["hits"]), prefix.over(&["hits"]));
+    let count = |hits: &[&Hit]| Some(hits.len().to_string());
+    for steps in 1..=4 {
+        // One window of each four at a time: those that are a number of steps long.
+        let shape = Shape {
+            size: steps * shape.slide,
+            slide: size,
+            ..*shape
+        };
+        let mut counted = Answer::default();
+        windowed(
+            &shape,
+            watermarks,
+            hits(prefix, "hits"),
+            &mut counted,
+            count,
+        );
+        said.rows.extend(counted.rows);
+    }
+    for seen in hits(prefix, "hits") {
+        let last = (seen.time - shape.offset).div_euclid(size) * size + shape.offset + size;
+        if seen.from.watermark >= Some(last - 1 + shape.allowed) {
+            said.late(&seen);
+        }
+    }
+}
+
+/// Hits and users of one key that are close together, by trying all.
+fn close(shape: &Shape, prefix: &Prefix, said: &mut Answer) {
+    let watermark = prefix.over(streams_of("close"));
+    let hits = said.in_time(hits(prefix, "hits"), 0);
+    let users = said.in_time(users(prefix), 0);
+    for hit in &hits {
+        for user in users.iter().filter(|user| user.key == hit.key) {
+            let is_close = (hit.time - shape.slide..=hit.time + shape.size).contains(&user.time);
+            if is_close && watermark < Some(hit.time.max(user.time) + shape.join) {
+                said.row(hit.key.to_string(), json(&(&hit.data, &user.data)), None);
+            }
+        }
+    }
+}
+
 fn of_two(query: &str, shape: &Shape, prefix: &Prefix, said: &mut Answer) {
     let watermark = prefix.over(streams_of(query));
     let hits = kept(said, watermark, hits(prefix, "hits"), shape.join);
-    let users: Vec<u8> = latest(prefix, said)
-        .into_values()
-        .map(|user| user.name)
-        .collect();
+    let users = latest(prefix, said);
     for (key, hit) in &hits {
-        let met: usize = users.iter().map(|name| usize::from(name == key)).sum();
+        let met = users.values().filter(|user| user.name == *key).count();
         let rows = match query {
             "lefts" if met > 0 => vec![json(&(hit, Some(key))); met],
             "lefts" => vec![json(&(hit, None::<u8>))],

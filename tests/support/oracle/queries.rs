@@ -337,8 +337,45 @@ fn last<const S: usize>(flow: Flow) -> Table<u8, Hit> {
     flow.stream::<Hit>().key_by(key_of).forever().last()
 }
 
+fn close<const S: usize>(flow: Flow) -> Table<u8, (Hit, User)> {
+    let users = flow.stream::<User>().key_by(id_of);
+    let hits = flow.stream::<Hit>().key_by(key_of);
+    let pairs = hits.interval_join(users, ms(SHAPES[S].slide), ms(SHAPES[S].size));
+    pairs.key_by(key_of_pair).keep(ms(SHAPES[S].join))
+}
+fn id_of(user: &User) -> u8 {
+    user.id
+}
+fn key_of_pair((hit, _): &(Hit, User)) -> u8 {
+    hit.key
+}
+
+fn finals<const S: usize>(flow: Flow) -> PerWindow<u64> {
+    let hits = flow.stream::<Hit>().key_by(key_of);
+    hits.window(windowing::<S>().final_only()).count()
+}
+fn growing<const S: usize>(flow: Flow) -> PerWindow<u64> {
+    let Shape {
+        slide,
+        offset,
+        allowed,
+        keep,
+        ..
+    } = SHAPES[S];
+    let windows = cumulative(ms(4 * slide)).every(ms(slide));
+    let windows = windows.offset(ms(offset)).allowed_lateness(ms(allowed));
+    let hits = flow.stream::<Hit>().key_by(key_of);
+    hits.window(windows.keep(ms(keep))).count()
+}
+fn paced<const S: usize>(flow: Flow) -> PerWindow<u64> {
+    windowed::<S>(&flow).count().every(millis(PACE))
+}
+
+/// How often changes are shown, in numbers of epochs.
+pub const PACE: u64 = 10;
+
 /// The queries' names.
-pub const QUERIES: [&str; 28] = [
+pub const QUERIES: [&str; 32] = [
     "users",
     "count",
     "sum",
@@ -367,6 +404,10 @@ pub const QUERIES: [&str; 28] = [
     "ranked",
     "several",
     "last",
+    "close",
+    "finals",
+    "growing",
+    "paced",
 ];
 
 /// All queries, then what else `count` could be: the same state, and other logic behind it.
@@ -400,6 +441,10 @@ fn of_shape<const S: usize>() -> Vec<Query> {
         Query::new("ranked", "", ranked::<S>),
         Query::new("several", "", several::<S>),
         Query::new("last", "", last::<S>),
+        Query::new("close", "", close::<S>),
+        Query::new("finals", "", finals::<S>),
+        Query::new("growing", "", growing::<S>),
+        Query::new("paced", "", paced::<S>),
         Query::new("count", "", busy::<S>),
     ]
 }
@@ -409,9 +454,8 @@ pub fn streams_of(query: &str) -> &'static [&'static str] {
     match query {
         "users" | "names" => &["users"],
         "union" => &["extras", "hits"],
-        "joined" | "as_of" | "as_of_count" | "sides" | "many_sides" | "lefts" | "semi" | "anti" => {
-            &["hits", "users"]
-        }
+        "joined" | "as_of" | "as_of_count" | "sides" | "many_sides" | "close" | "lefts"
+        | "semi" | "anti" => &["hits", "users"],
         _ => &["hits"],
     }
 }

@@ -23,6 +23,8 @@ pub struct Judged {
 pub struct Prefix {
     /// The lines so far.
     pub lines: Vec<Judged>,
+    /// Which epoch was the last.
+    pub epoch: usize,
     /// Each stream's watermark.
     pub watermarks: BTreeMap<&'static str, Option<i64>>,
     /// Each stream's watermark after the epoch before.
@@ -68,6 +70,7 @@ pub fn prefixes(inputs: &[Input], lateness: i64) -> Vec<Prefix> {
     };
     let mut all = Vec::new();
     for (epoch, input) in inputs.iter().enumerate() {
+        now.epoch = epoch;
         now.before = now.watermarks.clone();
         for (stream, partition, change) in &input.changes {
             let partition = partitions.entry((stream, *partition)).or_default();
