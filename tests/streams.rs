@@ -64,6 +64,15 @@ fn rows_come_with_their_epoch_and_go_when_the_watermark_has_passed() {
 }
 
 #[test]
+fn a_row_is_there_for_an_epoch_at_least() {
+    let mut steps = Steps::start(query(), 2);
+    take(&mut steps, 0, &[(10, 5), (20, 500)]);
+    assert_eq!(rows(&steps).len(), 2, "both came with one epoch");
+    steps.epoch(Round::new());
+    assert_eq!(rows(&steps), [r#"["sales",0,35] ["a",20]"#]);
+}
+
+#[test]
 fn rows_outlive_a_restart_on_other_workers_and_still_go_in_time() {
     let mut steps = Steps::start(query(), 2);
     take(&mut steps, 0, &[(10, 5), (11, 6), (12, 40)]);

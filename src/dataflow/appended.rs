@@ -84,7 +84,9 @@ where
         }
     }
 
-    /// Takes a closed epoch, with the query's watermark; gives the rows that come and go.
+    /// Takes a closed epoch, with the query's watermark; gives the rows that come and go. What
+    /// expires came in an epoch before: every row is there for one epoch at least, since sinks send
+    /// what was shown (decision record 0010).
     pub fn retire(
         &mut self,
         clock: &Clock,
@@ -92,6 +94,9 @@ where
         arriving: Vec<Arriving<T>>,
     ) -> Result<Vec<(Row, i64)>, EncodeError> {
         let mut rows = Vec::with_capacity(arriving.len());
+        if clock.mark != Mark::End {
+            self.expire(watermark.saturating_sub(self.keep), &mut rows)?;
+        }
         for saved in std::mem::take(&mut self.restored) {
             rows.push((saved_row(&saved)?, 1));
             self.kept.entry(saved.time).or_default().push(saved);
@@ -101,9 +106,6 @@ where
             if let Some(saved) = saved {
                 self.kept.entry(saved.time).or_default().push(saved);
             }
-        }
-        if clock.mark != Mark::End {
-            self.expire(watermark.saturating_sub(self.keep), &mut rows)?;
         }
         if clock.mark == Mark::Checkpoint {
             let kept = self.kept.values().flatten().cloned();
