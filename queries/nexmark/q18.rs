@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use super::events::{Bid, bids};
+use super::events::bids;
 use waterclock::prelude::*;
 
 data! {
@@ -30,17 +30,13 @@ pub fn query(flow: Flow) -> Table<(u64, u64), Last> {
                 Arc::clone(bid),
             )
         })
-        .map_values(|_who, (.., bid)| last(bid))
-}
-
-fn last(bid: &Bid) -> Last {
-    Last {
-        auction: bid.auction,
-        bidder: bid.bidder,
-        price: bid.price,
-        channel: bid.channel.clone(),
-        url: bid.url.clone(),
-        ts: bid.ts,
-        extra: bid.extra.clone(),
-    }
+        .map_values(|_who, (.., bid)| Last {
+            auction: bid.auction,
+            bidder: bid.bidder,
+            price: bid.price,
+            channel: bid.channel.clone(),
+            url: bid.url.clone(),
+            ts: bid.ts,
+            extra: bid.extra.clone(),
+        })
 }
