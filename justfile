@@ -11,6 +11,10 @@ run *flags:
 test *filter:
     cargo test {{ filter }}
 
+# Faults at random for so many seconds, every answer compared; the seed it prints repeats them
+soak seconds="600" seed="":
+    SOAK_SECONDS={{ seconds }} SOAK_SEED={{ seed }} cargo test --test faults soak -- --nocapture
+
 # Rewrites the golden files in tests/queries/ from what the queries answer now; read the diff
 bless:
     BLESS=1 cargo test --test queries

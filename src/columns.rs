@@ -267,6 +267,7 @@ fn describe(field: &Field) -> String {
     format!("{:?}:{kind}{optional}{inner}", field.name())
 }
 
+pub mod merge;
 #[cfg(test)]
 mod tests;
 

@@ -25,3 +25,5 @@ mod script;
 #[allow(dead_code, reason = "each test uses a part of it")]
 #[path = "support/service.rs"]
 mod service;
+#[path = "faults/soak.rs"]
+mod soak;

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::Range;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -17,6 +18,10 @@ use service::{Launch, Random, Service, until};
 
 #[path = "support/kafka/mod.rs"]
 mod kafka;
+#[cfg(target_os = "linux")]
+#[allow(dead_code, reason = "each test uses a part of it")]
+#[path = "faults/layer.rs"]
+mod layer;
 #[allow(dead_code, reason = "each test uses a part of it")]
 #[path = "support/service.rs"]
 mod service;
@@ -278,6 +283,62 @@ fn every_row_comes_once_and_in_order_over_twenty_kills() {
         assert!(open.iter().all(|(id, _)| !ids.contains(id)), "{open:?}");
         assert_eq!(tools.hanging_transactions(), [""; 0]);
     }
+    assert!(service.stop().success());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn every_row_comes_once_over_a_kill_before_each_request_of_a_transaction() {
+    let Some(broker) = Broker::shared() else {
+        return;
+    };
+    let home = tempfile::tempdir().expect("a place for the test");
+    let both = [
+        ("live", "upsert", "exactly-once"),
+        ("finals", "final", "exactly-once"),
+    ];
+    let sinks = Sinks::new(home.path(), broker, &both);
+    let layer = layer::Layer::new(home.path());
+    let port = broker.address().rsplit(':').next().expect("a port");
+    let launch = layer
+        .under(&sinks.launch)
+        .env("FAULTS_BROKER", Path::new(port));
+    let mut next = 0;
+    // Each of the two sinks introduces itself once.
+    let requests = [
+        ("init", [1, 2]),
+        ("add", [1, 4]),
+        ("produce", [1, 4]),
+        ("end", [1, 4]),
+    ];
+    for (request, times) in requests {
+        for time in times {
+            layer.rules(&[&format!("kill {time} {time} kafka {request}")]);
+            let before = layer.landed().len();
+            let service = launch.start();
+            let mut click = || {
+                next += 1;
+                let click = |user| {
+                    let time = next * 3000;
+                    format!("{{\"user_id\":\"u{user}\",\"click_time\":{time}}}\n")
+                };
+                (0..40).map(click).collect::<String>()
+            };
+            // Each post leads to a transaction, and some transaction to the kill.
+            let mut is_there = || service.try_post("clicks", None, &click()).is_ok();
+            until("the kill", || (!is_there()).then_some(()));
+            assert_eq!(service.wait().signal(), Some(9), "{request} {time}");
+            assert_eq!(layer.landed()[before..], [format!("kill kafka {request}")]);
+        }
+    }
+    let service = sinks.launch.start_ready();
+    let token = post(&service, next..next + 10);
+    let rows = rows(&service, &token);
+    for sink in sinks.topics.keys() {
+        until_sent(&service, sink);
+    }
+    check_upserts(&sinks.read("live"), &rows, true);
+    check_finals(&sinks.read("finals"), &rows);
     assert!(service.stop().success());
 }
 

@@ -147,7 +147,7 @@ fn run_with_stops(
 }
 
 proptest! {
-    #![proptest_config(config(24))]
+    #![proptest_config(config(16))]
 
     #[test]
     fn every_prefix_is_answered_as_if_computed_anew(case in case(10), manner in manner()) {

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::changes::{Changes, Lasting, identity_of};
 use super::clock::Clock;
 use super::decode::Notice;
 use super::feed::Mark;
 use super::vault::Boundary;
-use crate::row::Row;
+use crate::row::{EncodeError, Row};
 use crate::time::Epoch;
 
 /// How many records a store keeps; older ones, by epoch and then by place, make room.
@@ -41,6 +42,17 @@ pub struct Saved {
     time: Option<i64>,
 }
 
+impl Lasting for Saved {
+    fn identity(&self) -> Result<Vec<u8>, EncodeError> {
+        identity_of(&(self.epoch, self.number))
+    }
+
+    fn owner(&self) -> u64 {
+        // A store lives on one worker, whichever owns its name.
+        0
+    }
+}
+
 /// The value of a record's row.
 #[derive(Serialize)]
 struct Value<'a> {
@@ -53,32 +65,33 @@ struct Value<'a> {
 /// One store; it lives on one worker, so that its bound does not depend on their number.
 pub struct Store {
     names: Vec<String>,
-    boundary: Boundary,
+    saving: Changes<Saved>,
     shown: Shown,
     kept: BTreeMap<Place, Notice>,
     total: u64,
-    restored: Vec<Saved>,
 }
 
 impl Store {
     /// Starts with what was saved. `names` are the streams of the catalog.
     pub fn new(names: Vec<String>, boundary: Boundary, shown: Shown, is_mine: bool) -> Store {
-        let restored = boundary.restore::<Saved>(|_| is_mine);
         Store {
             names,
-            boundary,
+            saving: Changes::new(boundary, move |_| is_mine),
             shown,
             kept: BTreeMap::new(),
             total: 0,
-            restored,
         }
     }
 
     /// Takes a closed epoch.
     pub fn retire(&mut self, clock: &Clock, mut notices: Vec<Notice>) {
         let mut changes = Vec::new();
-        for saved in std::mem::take(&mut self.restored) {
-            self.restore(saved, &mut changes);
+        if let Some(restored) = self.saving.restore() {
+            for saved in restored.rows {
+                self.saving.put(|| saved.clone());
+                self.restore(saved, &mut changes);
+            }
+            self.saving.is_restored();
         }
         // Records made from one record share its place; they are told apart by their order.
         notices.sort();
@@ -92,11 +105,13 @@ impl Store {
                 self.total,
             );
             self.show(&notice, 1, &mut changes);
+            self.saving.put(|| saved(&self.names, &place, &notice));
             self.kept.insert(place, notice);
             if self.kept.len() > KEPT
-                && let Some((_, oldest)) = self.kept.pop_first()
+                && let Some((place, oldest)) = self.kept.pop_first()
             {
                 self.show(&oldest, -1, &mut changes);
+                self.saving.gone(|| saved(&self.names, &place, &oldest));
             }
         }
         if !changes.is_empty() {
@@ -104,7 +119,9 @@ impl Store {
             (self.shown.rows)(clock.epoch, changes);
         }
         if clock.mark == Mark::Checkpoint {
-            self.boundary.save(clock.epoch, self.rows());
+            self.saving.save(clock.epoch, 0);
+        } else {
+            self.saving.hand_over();
         }
     }
 
@@ -149,22 +166,21 @@ impl Store {
         );
         self.kept.insert(place, notice);
     }
+}
 
-    fn rows(&self) -> Vec<Saved> {
-        let row = |((epoch, .., number), notice): (&Place, &Notice)| Saved {
-            epoch: *epoch,
-            number: *number,
-            stream: self
-                .names
-                .get(usize::from(notice.stream))
-                .cloned()
-                .unwrap_or_default(),
-            partition: notice.partition,
-            position: notice.position,
-            reason: notice.reason.clone(),
-            record: notice.record.clone(),
-            time: notice.time,
-        };
-        self.kept.iter().map(row).collect()
+/// A record as it is saved.
+fn saved(names: &[String], (epoch, .., number): &Place, notice: &Notice) -> Saved {
+    Saved {
+        epoch: *epoch,
+        number: *number,
+        stream: names
+            .get(usize::from(notice.stream))
+            .cloned()
+            .unwrap_or_default(),
+        partition: notice.partition,
+        position: notice.position,
+        reason: notice.reason.clone(),
+        record: notice.record.clone(),
+        time: notice.time,
     }
 }

@@ -7,14 +7,17 @@
 use std::hash::Hash;
 use std::rc::Rc;
 
+use differential_dataflow::hashable::Hashable;
 use serde::{Deserialize, Serialize};
 
 use super::aggregate::Aggregate;
+use super::changes::{Changes, Lasting, identity_of};
 use super::clock::Clock;
 use super::decode::{Batch, Rec, guard};
 use super::feed::Mark;
 use super::vault::Boundary;
 use super::windows::{Map, add};
+use crate::row::EncodeError;
 use crate::time::Epoch;
 
 /// The events of one key in one epoch, folded; also a row of the boundary as it is saved.
@@ -27,6 +30,20 @@ pub struct Total<K, A> {
     pub key: K,
     /// The accumulator.
     pub acc: A,
+}
+
+impl<K, A> Lasting for Total<K, A>
+where
+    K: Clone + Hash + Serialize + serde::de::DeserializeOwned + Send + 'static,
+    A: Clone + Serialize + serde::de::DeserializeOwned + Send + 'static,
+{
+    fn identity(&self) -> Result<Vec<u8>, EncodeError> {
+        identity_of(&self.key)
+    }
+
+    fn owner(&self) -> u64 {
+        self.key.hashed()
+    }
 }
 
 /// Folds one epoch's events of a worker by key.
@@ -51,9 +68,8 @@ pub fn combine<T, K: Hash + Eq, A: Aggregate<T>>(
 /// One worker's share of the boundary.
 pub struct Totals<K, T, A: Aggregate<T>> {
     aggregate: Rc<A>,
-    boundary: Boundary,
+    changes: Changes<Total<K, A::Acc>>,
     accs: Map<K, A::Acc>,
-    restored: Vec<Total<K, A::Acc>>,
     /// Whether only the rows at the end are wanted.
     final_only: bool,
 }
@@ -67,15 +83,13 @@ where
     pub fn new(
         aggregate: Rc<A>,
         boundary: Boundary,
-        is_mine: impl Fn(&K) -> bool,
+        owns: impl Fn(u64) -> bool + 'static,
         final_only: bool,
     ) -> Self {
-        let restored = boundary.restore::<Total<K, A::Acc>>(|row| is_mine(&row.key));
         Totals {
             aggregate,
-            boundary,
+            changes: Changes::new(boundary, owns),
             accs: Map::default(),
-            restored,
             final_only,
         }
     }
@@ -87,12 +101,14 @@ where
         events: Vec<Total<K, A::Acc>>,
         out: &mut Vec<((K, A::Out), Epoch, isize)>,
     ) {
-        for Total { key, acc } in std::mem::take(&mut self.restored).into_iter().chain(events) {
-            if self.final_only {
-                add(&mut self.accs, key, &acc, &*self.aggregate);
-            } else {
-                self.show(clock.epoch, key, acc, out);
+        if let Some(restored) = self.changes.restore() {
+            for row in restored.rows {
+                self.take(clock.epoch, row, out);
             }
+            self.changes.is_restored();
+        }
+        for event in events {
+            self.take(clock.epoch, event, out);
         }
         match clock.mark {
             Mark::End if self.final_only => {
@@ -101,14 +117,28 @@ where
                 };
                 out.extend(self.accs.iter().map(row));
             }
-            Mark::Checkpoint => self.boundary.save(clock.epoch, self.rows()),
-            _ => {}
+            Mark::Checkpoint => self.changes.save(clock.epoch, 0),
+            _ => self.changes.hand_over(),
         }
     }
 
     /// Makes the checkpoint of an epoch fail: what user code left half done must not be saved.
     pub fn refuse_save(&self, epoch: Epoch) {
-        self.boundary.refuse(epoch);
+        self.changes.refuse(epoch);
+    }
+
+    fn take(
+        &mut self,
+        epoch: Epoch,
+        event: Total<K, A::Acc>,
+        out: &mut Vec<((K, A::Out), Epoch, isize)>,
+    ) {
+        let Total { key, acc } = event;
+        if self.final_only {
+            add(&mut self.accs, key, &acc, &*self.aggregate);
+        } else {
+            self.show(epoch, key, acc, out);
+        }
     }
 
     /// Adds to a key's accumulator and emits how its row changes.
@@ -124,17 +154,18 @@ where
             emit(self.aggregate.finish(sum), -1);
             self.aggregate.merge(sum, &acc);
             emit(self.aggregate.finish(sum), 1);
+            let acc = &*sum;
+            self.changes.put(|| Total {
+                key: key.clone(),
+                acc: acc.clone(),
+            });
         } else {
             emit(self.aggregate.finish(&acc), 1);
+            self.changes.put(|| Total {
+                key: key.clone(),
+                acc: acc.clone(),
+            });
             self.accs.insert(key, acc);
         }
-    }
-
-    fn rows(&self) -> Vec<Total<K, A::Acc>> {
-        let row = |(key, acc): (&K, &A::Acc)| Total {
-            key: key.clone(),
-            acc: acc.clone(),
-        };
-        self.accs.iter().map(row).collect()
     }
 }

@@ -4,12 +4,16 @@
 //! costs more when a key has many, nor when many keys are kept.
 
 use std::collections::BTreeMap;
+use std::hash::Hash;
 
+use differential_dataflow::hashable::Hashable;
 use serde::{Deserialize, Serialize};
 
+use super::changes::{Changes, Lasting, identity_among};
 use super::clock::Clock;
 use super::feed::Mark;
 use super::vault::Boundary;
+use crate::row::EncodeError;
 use crate::time::Epoch;
 
 /// A row that goes at an instant, or never.
@@ -28,29 +32,45 @@ pub struct Saved<K, R> {
     row: R,
 }
 
+impl<K, R> Lasting for Saved<K, R>
+where
+    K: Clone + Hash + Serialize + serde::de::DeserializeOwned + Send + 'static,
+    R: Clone + Serialize + serde::de::DeserializeOwned + Send + 'static,
+{
+    /// A row says which record it was: no key has two that are alike.
+    fn identity(&self) -> Result<Vec<u8>, EncodeError> {
+        identity_among(&self.key, &self.row)
+    }
+
+    fn owner(&self) -> u64 {
+        self.key.hashed()
+    }
+}
+
 /// One worker's share of the boundary.
 pub struct Kept<K, R> {
-    boundary: Boundary,
+    saving: Changes<Saved<K, R>>,
     /// How long a row is kept, in ms; for ever where nothing is said.
     how_long: Option<i64>,
     /// Rows by the instant at which they go.
     rows: BTreeMap<i64, Vec<(K, R)>>,
-    restored: Vec<Saved<K, R>>,
 }
 
 impl<K, R> Kept<K, R>
 where
-    K: Clone + Serialize + serde::de::DeserializeOwned + Send + 'static,
+    K: Clone + Hash + Serialize + serde::de::DeserializeOwned + Send + 'static,
     R: Going + Clone + Serialize + serde::de::DeserializeOwned + Send + 'static,
 {
     /// Starts with the rows saved for this worker.
-    pub fn new(boundary: Boundary, how_long: Option<i64>, is_mine: impl Fn(&K) -> bool) -> Self {
-        let restored = boundary.restore::<Saved<K, R>>(|saved| is_mine(&saved.key));
+    pub fn new(
+        boundary: Boundary,
+        how_long: Option<i64>,
+        owns: impl Fn(u64) -> bool + 'static,
+    ) -> Self {
         Kept {
-            boundary,
+            saving: Changes::new(boundary, owns),
             how_long,
             rows: BTreeMap::new(),
-            restored,
         }
     }
 
@@ -62,26 +82,45 @@ where
         events: Vec<(K, R)>,
         out: &mut Vec<((K, R), Epoch, isize)>,
     ) {
-        let restored = std::mem::take(&mut self.restored);
         // The epoch restored is shown as it was.
-        let expires = restored.is_empty() && clock.mark != Mark::End;
-        let restored = restored.into_iter().map(|Saved { key, row }| (key, row));
-        for (key, row) in restored.chain(events) {
-            let goes_at = row.goes_at(self.how_long);
-            out.push(((key.clone(), row.clone()), clock.epoch, 1));
-            self.rows.entry(goes_at).or_default().push((key, row));
+        let mut expires = clock.mark != Mark::End;
+        if let Some(restored) = self.saving.restore() {
+            expires = false;
+            for Saved { key, row } in restored.rows {
+                self.take(clock.epoch, key, row, out);
+            }
+            self.saving.is_restored();
+        }
+        for (key, row) in events {
+            self.take(clock.epoch, key, row, out);
         }
         while let Some(entry) = self.rows.first_entry().filter(|_| expires) {
             if *entry.key() > watermark {
                 break;
             }
-            let gone = entry.remove().into_iter();
-            out.extend(gone.map(|row| (row, clock.epoch, -1)));
+            for (key, row) in entry.remove() {
+                self.saving.gone(|| saved(&key, &row));
+                out.push(((key, row), clock.epoch, -1));
+            }
         }
         if clock.mark == Mark::Checkpoint {
-            let rows = self.rows.values().flatten().cloned();
-            let rows = rows.map(|(key, row)| Saved { key, row }).collect();
-            self.boundary.save(clock.epoch, rows);
+            self.saving.save(clock.epoch, 0);
+        } else {
+            self.saving.hand_over();
         }
+    }
+
+    fn take(&mut self, epoch: Epoch, key: K, row: R, out: &mut Vec<((K, R), Epoch, isize)>) {
+        let goes_at = row.goes_at(self.how_long);
+        self.saving.put(|| saved(&key, &row));
+        out.push(((key.clone(), row.clone()), epoch, 1));
+        self.rows.entry(goes_at).or_default().push((key, row));
+    }
+}
+
+fn saved<K: Clone, R: Clone>(key: &K, row: &R) -> Saved<K, R> {
+    Saved {
+        key: key.clone(),
+        row: row.clone(),
     }
 }

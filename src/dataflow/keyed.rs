@@ -20,10 +20,12 @@ use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::OperatorInfo;
 use timely::progress::{Antichain, Stamp};
 
+use super::changes::{Changes, Lasting, identity_among};
 use super::clock::{Clock, Clocks};
 use super::feed::Mark;
 use super::retire::{retire, stamped};
 use super::vault::Boundary;
+use crate::row::EncodeError;
 use crate::time::Epoch;
 
 /// The arrangement of a keyed boundary: rows by key.
@@ -83,6 +85,19 @@ where
 pub struct Saved<K, R> {
     key: K,
     row: R,
+    /// Tells rows of a key apart that are alike.
+    #[serde(default)]
+    copy: u64,
+}
+
+impl<K: Arrangeable, R: Arrangeable> Lasting for Saved<K, R> {
+    fn identity(&self) -> Result<Vec<u8>, EncodeError> {
+        identity_among(&self.key, &(&self.row, self.copy))
+    }
+
+    fn owner(&self) -> u64 {
+        self.key.hashed()
+    }
 }
 
 /// Builds the boundary. `watermark` reads the query's watermark from a clock.
@@ -107,7 +122,7 @@ where
     let mut reader = None;
     let retired = retire(events, clocks, pact, stamped, name, |info| {
         let (mut state, trace) =
-            Keyed::<K, R, B>::new(info, boundary, behaviour, |key| key.hashed() % peers == me);
+            Keyed::<K, R, B>::new(info, boundary, behaviour, move |owner| owner % peers == me);
         reader = Some(trace);
         move |clock: &Clock, events, spans: &mut Vec<SpanOf<K, R>>, out: &mut Vec<O>| {
             let at = Moment {
@@ -129,12 +144,11 @@ where
 
 struct Keyed<K: Arrangeable, R: Arrangeable, B> {
     behaviour: B,
-    boundary: Boundary,
+    saving: Changes<Saved<K, R>>,
     trace: TraceAgent<Rows<K, R>>,
     writer: TraceWriter<Rows<K, R>>,
     upper: Antichain<Epoch>,
     timers: BTreeMap<i64, BTreeSet<K>>,
-    restored: Vec<Saved<K, R>>,
 }
 
 type Change<K, R> = ((K, R), Epoch, isize);
@@ -144,20 +158,18 @@ impl<K: Arrangeable, R: Arrangeable, B> Keyed<K, R, B> {
         info: OperatorInfo,
         boundary: Boundary,
         behaviour: B,
-        is_mine: impl Fn(&K) -> bool,
+        owns: impl Fn(u64) -> bool + 'static,
     ) -> (Self, TraceAgent<Rows<K, R>>) {
         let empty = Rows::<K, R>::new(info.clone(), None, None);
         let (trace, writer) = TraceAgent::new(empty, info, None);
-        let restored = boundary.restore::<Saved<K, R>>(|saved| is_mine(&saved.key));
         let outside = trace.clone();
         let state = Keyed {
             behaviour,
-            boundary,
+            saving: Changes::new(boundary, owns),
             trace,
             writer,
             upper: Antichain::from_elem(0),
             timers: BTreeMap::new(),
-            restored,
         };
         (state, outside)
     }
@@ -173,11 +185,16 @@ impl<K: Arrangeable, R: Arrangeable, B> Keyed<K, R, B> {
         B: Behaviour<K, E, R, O>,
     {
         let mut changes: Vec<Change<K, R>> = Vec::new();
-        for Saved { key, row } in std::mem::take(&mut self.restored) {
-            if let Some(timer) = self.behaviour.timer(&row) {
-                self.timers.entry(timer).or_default().insert(key.clone());
+        if let Some(restored) = self.saving.restore() {
+            for saved in restored.rows {
+                if let Some(timer) = self.behaviour.timer(&saved.row) {
+                    let keys = self.timers.entry(timer).or_default();
+                    keys.insert(saved.key.clone());
+                }
+                self.saving.put(|| saved.clone());
+                changes.push(((saved.key, saved.row), clock.epoch, 1));
             }
-            changes.push(((key, row), clock.epoch, 1));
+            self.saving.is_restored();
         }
         let mut touched: BTreeMap<K, Vec<E>> = BTreeMap::new();
         for (key, event) in events {
@@ -201,8 +218,9 @@ impl<K: Arrangeable, R: Arrangeable, B> Keyed<K, R, B> {
         }
         let span = self.insert(clock.epoch, changes);
         if clock.mark == Mark::Checkpoint {
-            let rows = self.rows();
-            self.boundary.save(clock.epoch, rows);
+            self.saving.save(clock.epoch, 0);
+        } else {
+            self.saving.hand_over();
         }
         span
     }
@@ -232,13 +250,29 @@ impl<K: Arrangeable, R: Arrangeable, B> Keyed<K, R, B> {
                     self.timers.entry(timer).or_default().insert(key.clone());
                 }
             }
-            let old = before.into_iter().map(|row| (row, -1));
-            let mut net: Vec<(R, isize)> = old.chain(after.into_iter().map(|r| (r, 1))).collect();
+            let old = before.iter().map(|row| (row, -1));
+            let mut net: Vec<(&R, isize)> = old.chain(after.iter().map(|row| (row, 1))).collect();
             differential_dataflow::consolidation::consolidate(&mut net);
-            changes.extend(
-                net.into_iter()
-                    .map(|(row, diff)| ((key.clone(), row), epoch, diff)),
-            );
+            for (row, diff) in net {
+                // What a key has comes in order.
+                let had = before.partition_point(|other| other <= row)
+                    - before.partition_point(|other| other < row);
+                let had = had as u64;
+                for n in 0..diff.unsigned_abs() as u64 {
+                    let copy = if diff > 0 { had + n } else { had - n - 1 };
+                    let saved = || Saved {
+                        key: key.clone(),
+                        row: row.clone(),
+                        copy,
+                    };
+                    if diff > 0 {
+                        self.saving.put(saved);
+                    } else {
+                        self.saving.gone(saved);
+                    }
+                }
+                changes.push(((key.clone(), row.clone()), epoch, diff));
+            }
         }
     }
 
@@ -268,25 +302,6 @@ impl<K: Arrangeable, R: Arrangeable, B> Keyed<K, R, B> {
         self.trace.set_physical_compaction(upper.borrow());
         self.upper = upper;
         span
-    }
-
-    fn rows(&mut self) -> Vec<Saved<K, R>> {
-        let (mut cursor, storage) = self.cursor();
-        let mut rows = Vec::new();
-        while let Some(key) = cursor.get_key(&storage) {
-            while let Some(row) = cursor.get_val(&storage) {
-                let mut count = 0;
-                cursor.map_times(&storage, |_, diff| count += *diff);
-                let saved = || Saved {
-                    key: key.clone(),
-                    row: row.clone(),
-                };
-                rows.extend((0..count).map(|_| saved()));
-                cursor.step_val(&storage);
-            }
-            cursor.step_key(&storage);
-        }
-        rows
     }
 }
 

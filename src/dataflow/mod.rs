@@ -14,6 +14,7 @@
 //! * [`calendar`]: days and months of a time zone
 //! * [`aggregate`][]: accumulators
 //! * [`sessions`]: the session boundary
+//! * [`counted`]: the boundary of windows by number
 //! * [`several`]: aggregates made of others
 //! * [`sketches`]: aggregates that estimate
 //! * [`windows`]: the window boundary
@@ -26,13 +27,16 @@
 //! * [`stamp`]: the canonical order of records
 //! * [`paced`]: changes shown together, every so often
 //! * [`bounded`]: bounded stores of late and rejected records
+//! * [`changes`]: what changed of a boundary's rows since its last segment
 //! * [`vault`]: where boundaries save their rows and find them again
 
 pub mod aggregate;
 pub mod appended;
 pub mod bounded;
 pub mod calendar;
+pub mod changes;
 pub mod clock;
+pub mod counted;
 mod debezium;
 pub mod decode;
 pub mod feed;

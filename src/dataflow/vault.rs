@@ -8,19 +8,68 @@ use arrow_array::RecordBatch;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::changes::{Lasting, hashing};
+use crate::columns::merge::{BATCH_ROWS, Layer, Merge, Wanted, is_of_changes, rows_of};
 use crate::columns::{ColumnError, columns_of, fingerprint, from_batch, to_batch};
 use crate::time::Epoch;
 
-/// Rows on their way to a segment: run by the writer, so that the worker only clones.
-pub type Encode = Box<dyn FnOnce() -> Result<RecordBatch, ColumnError> + Send>;
+/// Takes batches that are to be saved, one segment each.
+pub type Take<'t> = dyn FnMut(RecordBatch) -> Result<(), String> + 't;
+
+/// Rows on their way to segments: run by the writer, so that the worker only hands over.
+pub type Encode = Box<dyn FnOnce(&mut Take<'_>) -> Result<Written, String> + Send>;
+
+/// Work for another thread than the worker's.
+pub type Work = Box<dyn FnOnce() + Send>;
+
+/// What is said of rows that were encoded.
+pub struct Written {
+    /// A number that is given back with the rows.
+    pub note: Option<i64>,
+    /// Whether they are changes of what was saved before, or all there is.
+    pub is_of_changes: bool,
+    /// Hears whether the checkpoint counts.
+    pub settle: Box<dyn FnOnce(bool) + Send>,
+}
+
+/// What is saved of a boundary.
+pub struct Saved {
+    /// Its layers, the newest last; read while they are iterated.
+    pub layers: Vec<Layer>,
+    /// Whether the layers are changes; else they are rows.
+    pub is_of_changes: bool,
+    /// The number that was saved with the rows.
+    pub note: Option<i64>,
+}
 
 /// Keeps the rows of state boundaries over restarts.
 pub trait Vault {
+    /// Whether it keeps anything.
+    fn is_kept(&self) -> bool {
+        true
+    }
+
     /// The rows saved for a boundary, by all workers; checked before the dataflow is built.
-    fn restore(&self, boundary: &str) -> Vec<RecordBatch>;
+    fn restore(&self, boundary: &str) -> Saved;
 
     /// Takes this worker's rows of a boundary as of a closed epoch.
     fn save(&self, boundary: &str, epoch: Epoch, rows: Encode);
+
+    /// Whether more work should wait.
+    fn is_busy(&self) -> bool;
+
+    /// Does work on another thread, in order with what is saved.
+    fn elsewhere(&self, work: Work);
+}
+
+/// The rows a boundary begins with.
+pub struct Restored<R> {
+    /// The rows, read while they are iterated.
+    pub rows: Box<dyn Iterator<Item = R>>,
+    /// The number that was saved with them.
+    pub note: Option<i64>,
+    /// Whether they were saved change by change.
+    pub is_of_changes: bool,
 }
 
 /// What is known of a boundary without running it.
@@ -50,7 +99,7 @@ impl Boundary {
     where
         R: Serialize + DeserializeOwned,
     {
-        let check = |batch: &RecordBatch| from_batch::<R>(batch).map(|_| ());
+        let check = |batch: &RecordBatch| from_batch::<R>(&rows_of(batch)).map(|_| ());
         let fingerprint = fingerprint::<R>().map_err(|error| error.to_string());
         let is_traced = columns_of::<R>().is_some();
         all.insert(
@@ -64,42 +113,125 @@ impl Boundary {
         Boundary { name, vault }
     }
 
+    /// Whether rows are kept at all.
+    pub fn is_kept(&self) -> bool {
+        self.vault.is_kept()
+    }
+
     /// The saved rows that are this worker's.
     pub fn restore<R: DeserializeOwned>(&self, is_mine: impl Fn(&R) -> bool) -> Vec<R> {
-        let batches = self.vault.restore(&self.name);
-        let rows = batches.iter().flat_map(|batch| {
-            from_batch::<R>(batch).expect("saved rows are checked before the dataflow is built")
-        });
-        rows.filter(is_mine).collect()
+        let saved = self.vault.restore(&self.name);
+        let batches: Layer = if saved.is_of_changes {
+            Box::new(Merge::new(saved.layers, Wanted::Standing))
+        } else {
+            Box::new(saved.layers.into_iter().flatten())
+        };
+        let name = self.name.clone();
+        batches
+            .flat_map(|batch| decoded::<R>(&name, batch))
+            .filter(is_mine)
+            .collect()
+    }
+
+    /// The saved rows that are this worker's, of a boundary that saves changes. Nothing is read
+    /// before they are iterated, and then one batch of each layer at a time.
+    pub fn restore_changes<R: Lasting>(&self, owns: impl Fn(u64) -> bool + 'static) -> Restored<R> {
+        let Saved {
+            layers,
+            is_of_changes,
+            note,
+        } = self.vault.restore(&self.name);
+        let (name, owns) = (self.name.clone(), Rc::new(owns));
+        let batches: Layer = if is_of_changes {
+            let (hashing, owns) = (hashing(), Rc::clone(&owns));
+            let owns = Box::new(move |owner| owns(owner));
+            Box::new(Merge::new(layers, Wanted::Owned { hashing, owns }))
+        } else {
+            Box::new(layers.into_iter().flatten())
+        };
+        let rows = batches.flat_map(move |batch| decoded::<R>(&name, batch));
+        let rows = Box::new(rows.filter(move |row| owns(row.owner())));
+        Restored {
+            rows,
+            note,
+            is_of_changes,
+        }
     }
 
     /// Makes the checkpoint of `epoch` fail: the rows are not to be trusted.
     pub fn refuse(&self, epoch: Epoch) {
-        let detail = "the query that owns them failed".to_owned();
-        let error = ColumnError::Write {
-            row: "a failed query",
-            detail,
-        };
-        self.vault.save(&self.name, epoch, Box::new(|| Err(error)));
+        let why = "the query that owns them failed".to_owned();
+        self.save_with(epoch, Box::new(|_| Err(why)));
     }
 
-    /// Saves this worker's rows as of `epoch`.
+    /// Saves this worker's rows as of `epoch`: all of them, whatever was saved before.
     pub fn save<R>(&self, epoch: Epoch, rows: Vec<R>)
     where
         R: Serialize + DeserializeOwned + Send + 'static,
     {
-        self.vault
-            .save(&self.name, epoch, Box::new(move || to_batch(&rows)));
+        let encode = move |take: &mut Take<'_>| {
+            for chunk in rows.chunks(BATCH_ROWS) {
+                take(to_batch(chunk).map_err(|error| error.to_string())?)?;
+            }
+            Ok(Written {
+                note: None,
+                is_of_changes: false,
+                settle: Box::new(|_| {}),
+            })
+        };
+        self.save_with(epoch, Box::new(encode));
     }
+
+    /// Saves what `rows` encodes, as of `epoch`.
+    pub(super) fn save_with(&self, epoch: Epoch, rows: Encode) {
+        self.vault.save(&self.name, epoch, rows);
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.vault.is_busy()
+    }
+
+    pub(super) fn elsewhere(&self, work: Work) {
+        self.vault.elsewhere(work);
+    }
+}
+
+/// The rows of a batch.
+fn decoded<R: DeserializeOwned>(
+    boundary: &str,
+    batch: Result<RecordBatch, crate::columns::merge::MergeError>,
+) -> Vec<R> {
+    // Files were verified a moment ago: who changes them now has the process start again.
+    let batch = batch.unwrap_or_else(|error| panic!("the saved state '{boundary}': {error}"));
+    let rows = if is_of_changes(&batch) {
+        rows_of(&batch)
+    } else {
+        batch
+    };
+    from_batch::<R>(&rows).expect("saved rows are checked before the dataflow is built")
 }
 
 /// A vault that keeps nothing: for `replay`, and for looking at a dataflow without running it.
 pub struct NoVault;
 
 impl Vault for NoVault {
-    fn restore(&self, _boundary: &str) -> Vec<RecordBatch> {
-        Vec::new()
+    fn is_kept(&self) -> bool {
+        false
+    }
+
+    fn restore(&self, _boundary: &str) -> Saved {
+        Saved {
+            layers: Vec::new(),
+            is_of_changes: false,
+            note: None,
+        }
     }
 
     fn save(&self, _boundary: &str, _epoch: Epoch, _rows: Encode) {}
+
+    fn is_busy(&self) -> bool {
+        false
+    }
+
+    fn elsewhere(&self, _work: Work) {}
 }

@@ -11,15 +11,18 @@ use std::collections::hash_map::Entry;
 use std::hash::Hash;
 use std::rc::Rc;
 
+use differential_dataflow::hashable::Hashable;
 use serde::{Deserialize, Serialize};
 
 use super::aggregate::Aggregate;
+use super::changes::{Changes, Lasting, identity_of};
 use super::clock::Clock;
 use super::decode::{Batch, Notice, Rec, guard};
 use super::feed::Mark;
 use super::lines::RawLines;
 use super::panes::{Assigner, closes_at};
 use super::vault::Boundary;
+use crate::row::EncodeError;
 use crate::time::{Epoch, Timestamp, Window};
 
 #[allow(
@@ -56,7 +59,8 @@ pub struct Folded<K, A> {
     pub acc: A,
 }
 
-/// A row of the window boundary as it is saved.
+/// A row of the window boundary as it is saved. Closing changes no row: which windows a row is still
+/// awaited by follows from the watermark that is noted with all rows.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(
     bound = "K: Serialize + serde::de::DeserializeOwned, A: Serialize + serde::de::DeserializeOwned"
@@ -66,8 +70,23 @@ pub struct Saved<K, A> {
     /// The start of the pane, or the number of the window if it is final; in ms.
     start: i64,
     closed: u32,
+    /// Whether it is a window's row, which no pane yields any more.
     is_final: bool,
     acc: A,
+}
+
+impl<K, A> Lasting for Saved<K, A>
+where
+    K: Clone + Hash + Serialize + serde::de::DeserializeOwned + Send + 'static,
+    A: Clone + Serialize + serde::de::DeserializeOwned + Send + 'static,
+{
+    fn identity(&self) -> Result<Vec<u8>, EncodeError> {
+        identity_of(&(self.is_final, self.start, &self.key, self.closed))
+    }
+
+    fn owner(&self) -> u64 {
+        self.key.hashed()
+    }
 }
 
 /// Folds one epoch's events of a worker by key and pane, and notices the late ones.
@@ -154,7 +173,7 @@ pub type Update<K, V> = ((K, Window), V);
 pub struct Windows<K, T, A: Aggregate<T>> {
     shape: WindowShape,
     aggregate: Rc<A>,
-    boundary: Boundary,
+    changes: Changes<Saved<K, A::Acc>>,
     /// Accumulators by pane start, then by key and how many windows were closed to them. Empty
     /// where panes are windows.
     panes: BTreeMap<i64, Map<(K, u32), A::Acc>>,
@@ -165,7 +184,6 @@ pub struct Windows<K, T, A: Aggregate<T>> {
     awaited: BTreeMap<i64, u32>,
     /// Final windows, by start.
     done: BTreeMap<i64, Vec<(K, A::Acc)>>,
-    restored: Vec<Saved<K, A::Acc>>,
 }
 
 impl<K, T, A> Windows<K, T, A>
@@ -178,18 +196,16 @@ where
         shape: WindowShape,
         aggregate: Rc<A>,
         boundary: Boundary,
-        is_mine: impl Fn(&K) -> bool,
+        owns: impl Fn(u64) -> bool + 'static,
     ) -> Self {
-        let restored = boundary.restore::<Saved<K, A::Acc>>(|row| is_mine(&row.key));
         Windows {
             shape,
             aggregate,
-            boundary,
+            changes: Changes::new(boundary, owns),
             panes: BTreeMap::new(),
             open: BTreeMap::new(),
             awaited: BTreeMap::new(),
             done: BTreeMap::new(),
-            restored,
         }
     }
 
@@ -209,49 +225,67 @@ where
             epoch: clock.epoch,
             out,
         };
-        let restored = std::mem::take(&mut self.restored);
         // The epoch restored is shown as it was.
-        if restored.is_empty() && clock.mark != Mark::End {
+        if let Some(restored) = self.changes.restore() {
+            let past = restored.note.unwrap_or(i64::MIN);
+            for row in restored.rows {
+                self.restore(row, past, &mut emit);
+            }
+            self.changes.is_restored();
+        } else if clock.mark != Mark::End {
             self.expire(watermark, &mut emit);
         }
-        for row in restored {
-            self.restore(row, &mut emit);
-        }
         for event in events {
-            self.take(event, &mut emit);
+            self.show_or_await(&event, &mut emit);
+            self.keep_pane(event);
         }
         self.close(watermark, &mut emit);
         if clock.mark == Mark::Checkpoint {
-            self.boundary.save(clock.epoch, self.rows(watermark));
+            // What was final stays so, whatever lateness is allowed when it is restored.
+            let past = watermark.saturating_sub(self.shape.allowed);
+            self.changes.save(clock.epoch, past);
+        } else {
+            self.changes.hand_over();
         }
     }
 
     /// Makes the checkpoint of an epoch fail: what user code left half done must not be saved. A
     /// restart continues from the older checkpoint.
     pub fn refuse_save(&self, epoch: Epoch) {
-        self.boundary.refuse(epoch);
+        self.changes.refuse(epoch);
     }
 
-    fn take(&mut self, event: Folded<K, A::Acc>, emit: &mut Emit<'_, K, A::Out>) {
+    fn show_or_await(&mut self, event: &Folded<K, A::Acc>, emit: &mut Emit<'_, K, A::Out>) {
         if self.shape.final_only {
-            self.await_close(&event);
+            self.await_close(event);
         } else {
-            self.show(&event, emit);
+            self.show(event, emit);
         }
-        self.keep_pane(event);
     }
 
     fn keep_pane(&mut self, event: Folded<K, A::Acc>) {
         if self.shape.assigner.is_tumbling() && !self.shape.final_only {
             return;
         }
-        let pane = self.panes.entry(event.pane).or_default();
-        add(
-            pane,
-            (event.key, event.closed),
-            &event.acc,
-            &*self.aggregate,
-        );
+        let Folded {
+            key,
+            pane: start,
+            closed,
+            acc,
+        } = event;
+        let pane = self.panes.entry(start).or_default();
+        match pane.entry((key, closed)) {
+            Entry::Occupied(mut row) => {
+                self.aggregate.merge(row.get_mut(), &acc);
+                self.changes
+                    .put(|| saved(start, closed, &row.key().0, row.get()));
+            }
+            Entry::Vacant(row) => {
+                self.changes
+                    .put(|| saved(start, closed, &row.key().0, &acc));
+                row.insert(acc);
+            }
+        }
     }
 
     /// Notes which windows the event's pane belongs to, so that they are found when they close.
@@ -271,6 +305,7 @@ where
 
     /// Adds the event to its open windows and emits how their rows change.
     fn show(&mut self, event: &Folded<K, A::Acc>, emit: &mut Emit<'_, K, A::Out>) {
+        let are_panes = !self.shape.assigner.is_tumbling();
         let (first, count) = self.shape.assigner.windows_of(event.pane);
         for place in event.closed..count {
             let start = self.shape.assigner.window_at(first, place);
@@ -279,9 +314,15 @@ where
                 emit.row(&event.key, start, self.aggregate.finish(acc), -1);
                 self.aggregate.merge(acc, &event.acc);
                 emit.row(&event.key, start, self.aggregate.finish(acc), 1);
+                if !are_panes {
+                    self.changes.put(|| saved(start, 0, &event.key, acc));
+                }
             } else {
                 emit.row(&event.key, start, self.aggregate.finish(&event.acc), 1);
                 window.insert(event.key.clone(), event.acc.clone());
+                if !are_panes {
+                    self.changes.put(|| saved(start, 0, &event.key, &event.acc));
+                }
             }
         }
     }
@@ -295,6 +336,12 @@ where
             if self.shape.final_only {
                 self.emit_final(start, emit);
             } else {
+                if !self.shape.assigner.is_tumbling() {
+                    for (key, acc) in &rows {
+                        let assigner = &self.shape.assigner;
+                        self.changes.put(|| done_row(assigner, start, key, acc));
+                    }
+                }
                 self.done.entry(start).or_default().extend(rows);
             }
         }
@@ -308,7 +355,12 @@ where
                 break;
             }
             self.awaited.remove(entry.key());
-            entry.remove();
+            let (start, rows) = entry.remove_entry();
+            // The row of a pane that is a window stays: it is the window's now.
+            let gone = rows.iter().filter(|_| !self.shape.assigner.is_tumbling());
+            for ((key, closed), acc) in gone {
+                self.changes.gone(|| saved(start, *closed, key, acc));
+            }
         }
     }
 
@@ -346,9 +398,14 @@ where
     }
 
     fn keep_final(&mut self, start: i64, rows: Vec<(K, A::Acc)>) {
-        if !rows.is_empty() {
-            self.done.entry(start).or_default().extend(rows);
+        if rows.is_empty() {
+            return;
         }
+        let assigner = &self.shape.assigner;
+        for (key, acc) in rows.iter().filter(|_| !assigner.is_tumbling()) {
+            self.changes.put(|| done_row(assigner, start, key, acc));
+        }
+        self.done.entry(start).or_default().extend(rows);
     }
 
     /// Removes the windows whose retention has passed: all rows of a window at once.
@@ -361,55 +418,55 @@ where
             let (start, rows) = entry.remove_entry();
             for (key, acc) in rows {
                 emit.row(&key, start, self.aggregate.finish(&acc), -1);
+                let assigner = &self.shape.assigner;
+                self.changes.gone(|| done_row(assigner, start, &key, &acc));
             }
         }
     }
 
-    fn restore(&mut self, row: Saved<K, A::Acc>, emit: &mut Emit<'_, K, A::Out>) {
-        if row.is_final {
+    /// Takes a row back. `past` is the watermark it was saved at, less the lateness allowed then: of
+    /// a pane only the windows open at that time need it again.
+    fn restore(&mut self, row: Saved<K, A::Acc>, past: i64, emit: &mut Emit<'_, K, A::Out>) {
+        let assigner = self.shape.assigner;
+        let (first, count) = assigner.windows_of(row.start);
+        let closed = assigner.closed(first, count, past, 0).max(row.closed);
+        if row.is_final || (assigner.is_tumbling() && closed >= count) {
             emit.row(&row.key, row.start, self.aggregate.finish(&row.acc), 1);
+            self.changes
+                .put(|| done_row(&assigner, row.start, &row.key, &row.acc));
             let done = self.done.entry(row.start).or_default();
             done.push((row.key, row.acc));
             return;
         }
-        let event = Folded {
+        let mut event = Folded {
             key: row.key,
             pane: row.start,
-            closed: row.closed,
+            closed,
             acc: row.acc,
         };
-        self.take(event, emit);
+        self.show_or_await(&event, emit);
+        // The pane keeps the name it is saved under.
+        event.closed = row.closed;
+        self.keep_pane(event);
     }
+}
 
-    /// The rows as of a watermark. Of a pane only the windows still open need it again: the others
-    /// are final rows, and stay so whatever the watermark is when they are restored.
-    fn rows(&self, watermark: i64) -> Vec<Saved<K, A::Acc>> {
-        let live = |start: &i64, closed: u32, key: &K, acc: &A::Acc| Saved {
-            key: key.clone(),
-            start: *start,
-            closed,
-            is_final: false,
-            acc: acc.clone(),
-        };
-        let WindowShape {
-            assigner, allowed, ..
-        } = self.shape;
-        let panes = self.panes.iter().flat_map(|(start, rows)| {
-            let (first, count) = assigner.windows_of(*start);
-            let past = assigner.closed(first, count, watermark, allowed);
-            rows.iter()
-                .map(move |((key, closed), acc)| live(start, past.max(*closed), key, acc))
-        });
-        let open = (self.open.iter())
-            .filter(|_| self.shape.assigner.is_tumbling())
-            .flat_map(|(start, rows)| rows.iter().map(move |(key, acc)| live(start, 0, key, acc)));
-        let done = self.done.iter().flat_map(|(start, rows)| {
-            rows.iter().map(move |(key, acc)| Saved {
-                is_final: true,
-                ..live(start, 0, key, acc)
-            })
-        });
-        panes.chain(open).chain(done).collect()
+/// A pane's row, or that of a window which is its only pane.
+fn saved<K: Clone, A: Clone>(start: i64, closed: u32, key: &K, acc: &A) -> Saved<K, A> {
+    Saved {
+        key: key.clone(),
+        start,
+        closed,
+        is_final: false,
+        acc: acc.clone(),
+    }
+}
+
+/// The row of a final window: of one that is a pane it is the pane's.
+fn done_row<K: Clone, A: Clone>(assigner: &Assigner, start: i64, key: &K, acc: &A) -> Saved<K, A> {
+    Saved {
+        is_final: !assigner.is_tumbling(),
+        ..saved(start, 0, key, acc)
     }
 }
 

@@ -10,7 +10,6 @@ use super::windowed::{WindowKind, Windowed};
 use super::{Forever, Table};
 use crate::dataflow::aggregate::Aggregate;
 use crate::dataflow::keyed::Arrangeable;
-use crate::time::Window;
 
 /// A record with its place; listed as the record alone.
 #[derive(Clone, Serialize)]
@@ -119,16 +118,16 @@ impl<'s, K: Arrangeable, T: Arrangeable> Forever<'s, K, T> {
 
 impl<'s, K: Arrangeable, T: Arrangeable, W: WindowKind> Windowed<'s, K, T, W> {
     /// The first record of each window: by event time, then stream, partition and position.
-    pub fn first(self) -> Table<'s, (K, Window), T> {
+    pub fn first(self) -> Table<'s, (K, W::Pane), T> {
         self.end(Ends { is_last: false })
     }
 
     /// The last record of each window: by event time, then stream, partition and position.
-    pub fn last(self) -> Table<'s, (K, Window), T> {
+    pub fn last(self) -> Table<'s, (K, W::Pane), T> {
         self.end(Ends { is_last: true })
     }
 
-    fn end(self, ends: Ends) -> Table<'s, (K, Window), T> {
+    fn end(self, ends: Ends) -> Table<'s, (K, W::Pane), T> {
         let Windowed { keyed, windowing } = self;
         let windowed = Windowed {
             keyed: placed(keyed),

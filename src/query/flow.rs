@@ -379,7 +379,13 @@ impl<'s> Flow<'s> {
 
     /// Whether a key's rows live on this worker.
     pub(super) fn is_mine<K: std::hash::Hash>(&self) -> impl Fn(&K) -> bool + 'static {
+        let owns = self.owns();
+        move |key| owns(differential_dataflow::hashable::Hashable::hashed(&key))
+    }
+
+    /// Whether rows of an owner's hash live on this worker.
+    pub(super) fn owns(&self) -> impl Fn(u64) -> bool + 'static {
         let (me, peers) = (self.env.scope.index() as u64, self.env.scope.peers() as u64);
-        move |key| differential_dataflow::hashable::Hashable::hashed(&key) % peers == me
+        move |owner| owner % peers == me
     }
 }

@@ -178,7 +178,7 @@ where
 
         let boundary = flow.boundary::<Total<K, A::Acc>>(&format!("forever-{}", aggregate.name()));
         let final_only = flow.final_only();
-        let mut totals = Totals::new(aggregate, boundary, flow.is_mine::<K>(), final_only);
+        let mut totals = Totals::new(aggregate, boundary, flow.owns(), final_only);
         let fail = Rc::clone(&flow.fail);
         let pact = Exchange::new(|total: &Total<K, A::Acc>| {
             differential_dataflow::hashable::Hashable::hashed(&total.key)

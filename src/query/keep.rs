@@ -106,7 +106,7 @@ where
         "keep-forever"
     };
     let boundary = flow.boundary::<Saved<K, Row<T>>>(kind);
-    let mut rows = Kept::new(boundary, how_long, flow.is_mine::<K>());
+    let mut rows = Kept::new(boundary, how_long, flow.owns());
     let watermark = flow.watermark();
     let pact = Exchange::new(|(key, _): &(K, Row<T>)| key.hashed());
     let events = unbatched(events);

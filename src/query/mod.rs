@@ -15,6 +15,7 @@
 mod answer;
 mod as_of;
 mod catalog;
+mod counted;
 mod ends;
 mod flow;
 mod forever;
@@ -37,6 +38,7 @@ use crate::dataflow::stamp;
 
 pub use answer::Query;
 pub use catalog::{BuildError, Catalog, Overrides, QueryDef, StreamDef};
+pub use counted::{Records, records};
 pub use flow::{Answers, Env, Fail, Flow, Outlet, Running};
 pub use forever::Forever;
 pub use sessions::{Session, session};

@@ -116,6 +116,8 @@ impl Session {
 impl super::windowed::Sealed for Session {}
 
 impl WindowKind for Session {
+    type Pane = Window;
+
     fn aggregate<'s, K, T, A>(
         self,
         keyed: Keyed<'s, K, T>,

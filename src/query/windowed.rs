@@ -54,7 +54,7 @@ pub struct Windowed<'s, K: 'static, T: 'static, W = Windowing> {
 
 /// Says which windows there are: made by [`tumbling`](super::tumbling),
 /// [`sliding`](super::sliding), [`cumulative`](super::cumulative), [`daily`](super::daily),
-/// [`monthly`](super::monthly) or [`session`](super::session).
+/// [`monthly`](super::monthly), [`session`](super::session) or [`records`](super::records).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not say which windows there are",
     label = "not windows",
@@ -62,13 +62,16 @@ pub struct Windowed<'s, K: 'static, T: 'static, W = Windowing> {
             `.window(sliding(minutes(5)).every(minutes(1)))`"
 )]
 pub trait WindowKind: Sealed + Copy + 'static {
+    /// What a window is known by.
+    type Pane: Arrangeable;
+
     /// Aggregates the records of each window.
     #[doc(hidden)]
     fn aggregate<'s, K, T, A>(
         self,
         keyed: Keyed<'s, K, T>,
         aggregate: A,
-    ) -> Table<'s, (K, Window), A::Out>
+    ) -> Table<'s, (K, Self::Pane), A::Out>
     where
         K: Arrangeable,
         T: Clone + serde::Serialize + 'static,
@@ -88,7 +91,7 @@ where
     W: WindowKind,
 {
     /// How many records.
-    pub fn count(self) -> Table<'s, (K, Window), u64> {
+    pub fn count(self) -> Table<'s, (K, W::Pane), u64> {
         self.aggregate(Count)
     }
 
@@ -96,7 +99,7 @@ where
     pub fn sum<N: Summand>(
         self,
         number: impl Fn(&T) -> N + 'static,
-    ) -> Table<'s, (K, Window), N::Sum>
+    ) -> Table<'s, (K, W::Pane), N::Sum>
     where
         N::Sum: Arrangeable,
     {
@@ -107,7 +110,7 @@ where
     pub fn avg<N: Summand>(
         self,
         number: impl Fn(&T) -> N + 'static,
-    ) -> Table<'s, (K, Window), crate::number::Float> {
+    ) -> Table<'s, (K, W::Pane), crate::number::Float> {
         self.aggregate(Of::<_, N, Average>::new(number))
     }
 
@@ -115,7 +118,7 @@ where
     pub fn min<V: Arrangeable>(
         self,
         value: impl Fn(&T) -> V + 'static,
-    ) -> Table<'s, (K, Window), V> {
+    ) -> Table<'s, (K, W::Pane), V> {
         self.aggregate(Of::<_, V, Min>::new(value))
     }
 
@@ -123,7 +126,7 @@ where
     pub fn max<V: Arrangeable>(
         self,
         value: impl Fn(&T) -> V + 'static,
-    ) -> Table<'s, (K, Window), V> {
+    ) -> Table<'s, (K, W::Pane), V> {
         self.aggregate(Of::<_, V, Max>::new(value))
     }
 
@@ -170,7 +173,7 @@ where
     /// # )]);
     /// # assert_eq!(answer, [r#"{"key":[1,{"start":0,"end":60000}],"value":23,"final":true}"#]);
     /// ```
-    pub fn aggregate<A>(self, aggregate: A) -> Table<'s, (K, Window), A::Out>
+    pub fn aggregate<A>(self, aggregate: A) -> Table<'s, (K, W::Pane), A::Out>
     where
         A: Aggregate<T>,
         A::Out: Arrangeable,
@@ -240,6 +243,8 @@ where
 }
 
 impl<Z: Copy + 'static> WindowKind for Windowing<Z> {
+    type Pane = Window;
+
     fn aggregate<'s, K, T, A>(
         self,
         keyed: Keyed<'s, K, T>,
@@ -285,7 +290,7 @@ impl<Z: Copy + 'static> WindowKind for Windowing<Z> {
         flow.notices.borrow_mut().push(combined.aside);
 
         let boundary = flow.boundary::<Saved<K, A::Acc>>(&self.state_name(&aggregate.name()));
-        let mut windows = Windows::new(shape, aggregate, boundary, flow.is_mine::<K>());
+        let mut windows = Windows::new(shape, aggregate, boundary, flow.owns());
         let (watermark, fail) = (flow.watermark(), Rc::clone(&flow.fail));
         let pact = Exchange::new(|folded: &Folded<K, A::Acc>| {
             differential_dataflow::hashable::Hashable::hashed(&folded.key)

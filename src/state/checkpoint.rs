@@ -7,8 +7,9 @@ use arrow_array::RecordBatch;
 
 use super::error::StateError;
 use super::files::{open_sealed, read};
-use super::manifest::{ARROW, Manifest, VERSION};
+use super::manifest::{ARROW, BoundaryState, Manifest, VERSION};
 use super::segment;
+use crate::columns::merge::{Layer, MergeError};
 use crate::time::Epoch;
 
 /// Something wrong with a checkpoint's files.
@@ -53,22 +54,34 @@ impl Checkpoint {
         &self.skipped
     }
 
-    /// The rows of a boundary, all workers' together; empty for one it does not know. Checksums are
-    /// compared again before a byte is decoded.
+    /// Says why this build cannot read the segments, if it cannot.
+    pub fn is_readable(&self) -> Result<(), StateError> {
+        if self.manifest.codec == ARROW {
+            return Ok(());
+        }
+        Err(StateError::Refused(format!(
+            "checkpoint {} is written with the codec '{}', which this build does not have",
+            self.manifest.epoch, self.manifest.codec
+        )))
+    }
+
+    /// The segments of a boundary, layer by layer, the newest last; none of one it does not know.
+    /// A segment is read when its rows are asked for, and its checksum compared again before a
+    /// byte is decoded.
+    pub fn layers(&self, boundary: &str) -> Vec<Layer> {
+        let state = self.manifest.boundaries.get(boundary);
+        let layers = state.into_iter().flat_map(BoundaryState::layers);
+        layers
+            .map(|layer| segment::layer(&self.segments, layer))
+            .collect()
+    }
+
+    /// Every batch of a boundary as it is saved.
     pub fn load(&self, boundary: &str) -> Result<Vec<RecordBatch>, StateError> {
-        if self.manifest.codec != ARROW {
-            return Err(StateError::Refused(format!(
-                "checkpoint {} is written with the codec '{}', which this build does not have",
-                self.manifest.epoch, self.manifest.codec
-            )));
-        }
-        let mut batches = Vec::new();
-        if let Some(boundary) = self.manifest.boundaries.get(boundary) {
-            for segment in &boundary.segments {
-                batches.append(&mut segment::read(&self.segments, segment)?);
-            }
-        }
-        Ok(batches)
+        self.is_readable()?;
+        let refused = |error: MergeError| StateError::Refused(error.0);
+        let batches = self.layers(boundary).into_iter().flatten();
+        batches.map(|batch| batch.map_err(refused)).collect()
     }
 }
 

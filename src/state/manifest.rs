@@ -11,7 +11,7 @@ use crate::time::{Epoch, Timestamp};
 use crate::view::{CheckpointInfo, Sent};
 
 /// The version of manifests that this build writes, and the newest it reads.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 
 /// The codec of segments: Arrow IPC files.
 pub const ARROW: &str = "arrow";
@@ -42,6 +42,24 @@ pub struct Manifest {
     /// Per query a fingerprint of what it computes.
     #[serde(default)]
     pub queries: BTreeMap<String, Fingerprint>,
+    /// The name under which it is kept until it is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// What its segments have in common with older checkpoints.
+    #[serde(default)]
+    pub lineage: Lineage,
+}
+
+/// What the segments of a checkpoint have in common with those of older ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lineage {
+    /// It shares no segment with the checkpoints up to this one, which says the same in other
+    /// segments; 0 where there is none.
+    pub since: Epoch,
+    /// How many bytes it would have if nothing had changed since then.
+    pub base_bytes: u64,
+    /// How many checkpoints were taken since then.
+    pub taken: u32,
 }
 
 /// How far a stream was read.
@@ -75,14 +93,33 @@ pub struct PartitionState {
     pub last: Option<LastRecord>,
 }
 
-/// The rows of a state boundary: those of all its segments together.
+/// The rows of a state boundary.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BoundaryState {
     /// Of the rows' type.
     pub fingerprint: Fingerprint,
-    /// Its segments. Any number of workers wrote them, any number may read them.
+    /// Its segments, by layer. Any number of workers wrote them, any number may read them.
     #[serde(default)]
     pub segments: Vec<SegmentInfo>,
+    /// Whether the segments are layers of changes, of which the newest says how a row is; else they
+    /// are rows, and all count.
+    #[serde(default)]
+    pub is_layered: bool,
+    /// A number that the boundary noted with its rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<i64>,
+}
+
+impl BoundaryState {
+    /// Its segments layer by layer, the newest last.
+    pub fn layers(&self) -> impl Iterator<Item = &[SegmentInfo]> {
+        self.segments.chunk_by(|a, b| a.layer == b.layer)
+    }
+
+    /// The number of the newest layer.
+    pub fn newest_layer(&self) -> Option<u64> {
+        self.segments.iter().map(|segment| segment.layer).max()
+    }
 }
 
 /// A segment: one file of rows.
@@ -98,6 +135,9 @@ pub struct SegmentInfo {
     pub rows: u64,
     /// The worker that wrote it.
     pub worker: usize,
+    /// The layer it is part of. Segments of a layer are each sorted, and follow one another.
+    #[serde(default)]
+    pub layer: u64,
 }
 
 /// A number that tells one shape or meaning from another; in JSON 16 hex digits, since many

@@ -8,13 +8,14 @@
 //!   log/                     the embedded streams' records; `source` owns what is inside
 //!   journal/EPOCH.jsonl      a line per epoch, written before the epoch is shown
 //!   checkpoints/EPOCH.json   manifests, each naming its segments
-//!   checkpoints/segments/    Arrow IPC files: the rows of one boundary of one worker
+//!   checkpoints/segments/    Arrow IPC files: rows of one boundary, or what changed of them
 //! ```
 //!
 //! Nothing here knows the dataflow, and nothing reads the clock. Every byte is read as if it could
 //! be wrong: manifests, segments and journal lines carry checksums that are compared first.
 
 mod checkpoint;
+mod compact;
 mod data_dir;
 mod error;
 mod files;
@@ -26,12 +27,13 @@ mod store;
 mod writer;
 
 pub use checkpoint::{Checkpoint, Problem};
+pub use compact::SMALL;
 pub use data_dir::DataDir;
 pub use error::StateError;
 pub use journal::{Journal, JournalReader, Unsynced};
 pub use journal_file::{JournalEntry, PartitionChange, PartitionEvent};
 pub use manifest::{
-    BoundaryState, Fingerprint, Manifest, PartitionState, SegmentInfo, StreamState,
+    BoundaryState, Fingerprint, Lineage, Manifest, PartitionState, SegmentInfo, StreamState,
 };
 pub use store::CheckpointStore;
 pub use writer::CheckpointWriter;

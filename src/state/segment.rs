@@ -12,9 +12,7 @@ use arrow_schema::ArrowError;
 use super::error::StateError;
 use super::files::failed;
 use super::manifest::SegmentInfo;
-
-/// Rows in one record batch of a file: whoever reads it holds no more than that at a time.
-const BATCH_ROWS: usize = 64 * 1024;
+use crate::columns::merge::{BATCH_ROWS, Layer, MergeError};
 
 /// Writes a segment durably (its directory entry is not: that is synced once per checkpoint). The
 /// file must not be there; it is gone again after an error.
@@ -32,6 +30,7 @@ pub fn write(
             crc32,
             rows: batch.num_rows() as u64,
             worker,
+            layer: 0,
         }),
         Err(cause) => {
             // Whatever stays behind is collected later: no manifest names it.
@@ -86,6 +85,19 @@ pub fn read(dir: &Path, segment: &SegmentInfo) -> Result<Vec<RecordBatch>, State
     FileReader::try_new(Cursor::new(bytes), None)
         .and_then(Iterator::collect)
         .map_err(|cause| damaged("its columns", cause.to_string()))
+}
+
+/// Reads segments one after another, each when its rows are asked for.
+pub fn layer(dir: &Path, segments: &[SegmentInfo]) -> Layer {
+    let (dir, segments) = (dir.to_owned(), segments.to_vec());
+    let batches = move |segment: SegmentInfo| {
+        let (read, failed) = match read(&dir, &segment) {
+            Ok(batches) => (batches, None),
+            Err(error) => (Vec::new(), Some(Err(MergeError(error.to_string())))),
+        };
+        read.into_iter().map(Ok).chain(failed)
+    };
+    Box::new(segments.into_iter().flat_map(batches))
 }
 
 /// What is wrong with a segment's bytes, if anything is.

@@ -1,6 +1,6 @@
 //! The checkpoints of a data directory: which there are, which can be trusted, which can go.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::checkpoint::{
     Checkpoint, Problem, manifest_path, read_manifest, segments_path, verify_segments,
 };
+use super::compact::{self, Compacted};
 use super::data_dir::DataDir;
 use super::error::StateError;
 use super::files::{UNFINISHED, create_dir, failed, names, sync_dir};
-use super::manifest::Manifest;
+use super::manifest::{Lineage, Manifest};
 use super::writer::CheckpointWriter;
 use crate::time::Epoch;
 use crate::view::CheckpointInfo;
@@ -19,9 +20,12 @@ use crate::view::CheckpointInfo;
 /// How many checkpoints are kept at least: one may turn out to be damaged.
 const LEAST_RETAINED: usize = 2;
 
+/// The boundaries that say what changed, with what they noted.
+pub(super) type Layered = BTreeMap<String, Option<i64>>;
+
 /// The checkpoints of a data directory. Cloning is shallow.
 #[derive(Clone, Debug)]
-pub struct CheckpointStore(Arc<Shelf>);
+pub struct CheckpointStore(pub(super) Arc<Shelf>);
 
 /// What the store and a writer share.
 #[derive(Debug)]
@@ -37,6 +41,12 @@ struct ShelfState {
     writing: bool,
     /// Checkpoints found damaged: they do not count as retained.
     damaged: BTreeSet<Epoch>,
+    /// The checkpoint that the next one builds on.
+    tip: Option<Manifest>,
+    /// What was compacted, for the next checkpoint to build on.
+    compacted: Option<Compacted>,
+    /// Whether segments are being compacted.
+    compacting: bool,
 }
 
 /// Which checkpoints are kept.
@@ -45,6 +55,10 @@ struct Kept {
     from: Option<Epoch>,
     /// The newest that all sinks can go on from.
     base: Option<Epoch>,
+    /// The newest that shares no segment with the newest of all.
+    apart: Option<Epoch>,
+    /// Those with a label.
+    labelled: BTreeSet<Epoch>,
     /// Whether there are sinks that go on from somewhere.
     has_sinks: bool,
 }
@@ -144,12 +158,20 @@ impl CheckpointStore {
     }
 
     /// The oldest checkpoint that a restart may begin with; `None` while there are fewer than the
-    /// retained ones, or a sink has come less far than the oldest: then a restart may have to begin
-    /// with the journal's first line.
+    /// retained ones, no two of them share nothing, or a sink has come less far than the oldest:
+    /// then a restart may have to begin with the journal's first line.
     pub fn oldest_needed(&self) -> Result<Option<Epoch>, StateError> {
         let kept = self.0.kept()?;
         let from = kept.from.filter(|_| kept.base.is_some() || !kept.has_sinks);
-        Ok(from.map(|from| kept.base.map_or(from, |base| base.min(from))))
+        let Some((from, apart)) = from.zip(kept.apart) else {
+            return Ok(None);
+        };
+        Ok(Some(kept.base.unwrap_or(from).min(from).min(apart)))
+    }
+
+    /// Builds the next checkpoint on this one, from which the service starts.
+    pub fn resume(&self, from: &Checkpoint) {
+        self.0.state().tip = Some(from.manifest.clone());
     }
 
     /// Reads every byte of one checkpoint, or of all, and tells what is wrong.
@@ -191,6 +213,79 @@ impl Shelf {
     /// Ends the writing of a checkpoint, published or not.
     pub(super) fn release(&self) {
         self.state().writing = false;
+    }
+
+    /// Ends the writing of a checkpoint that counts: the next one builds on it.
+    pub(super) fn published(&self, manifest: &Manifest) {
+        let mut state = self.state();
+        state.writing = false;
+        state
+            .compacted
+            .take_if(|it| it.epoch <= manifest.lineage.since);
+        state.tip = Some(manifest.clone());
+    }
+
+    /// Gives a manifest the segments of the checkpoint before, as far as boundaries say what changed
+    /// since then.
+    pub(super) fn build_on(&self, manifest: &mut Manifest, layered: &Layered) {
+        for (boundary, note) in layered {
+            if let Some(entry) = manifest.boundaries.get_mut(boundary) {
+                (entry.is_layered, entry.note) = (true, *note);
+            }
+        }
+        let state = self.state();
+        let Some(tip) = &state.tip else {
+            return;
+        };
+        let mut builds_on = false;
+        for (boundary, entry) in &mut manifest.boundaries {
+            let before = tip.boundaries.get(boundary).filter(|tip| tip.is_layered);
+            if let Some(before) = before.filter(|_| entry.is_layered) {
+                entry.segments = match &state.compacted {
+                    Some(compacted) => compacted.applied_to(boundary, &before.segments),
+                    None => before.segments.clone(),
+                };
+                builds_on |= !entry.segments.is_empty();
+            }
+        }
+        let taken = tip.lineage.taken + 1;
+        manifest.lineage = match &state.compacted {
+            _ if !builds_on => Lineage {
+                since: tip.epoch,
+                ..Lineage::default()
+            },
+            Some(compacted) => Lineage {
+                since: compacted.epoch,
+                base_bytes: compacted.bytes(),
+                taken: 1,
+            },
+            None => Lineage {
+                taken,
+                ..tip.lineage
+            },
+        };
+    }
+
+    /// The newest checkpoint of this process, if it is time to compact its segments.
+    pub(super) fn begin_compacting(&self) -> Option<Manifest> {
+        let mut state = self.state();
+        if state.compacting || state.compacted.is_some() {
+            return None;
+        }
+        let tip = state.tip.clone().filter(compact::is_due)?;
+        state.compacting = true;
+        Some(tip)
+    }
+
+    /// The newest checkpoint of this process.
+    pub(super) fn newest(&self) -> Option<Manifest> {
+        self.state().tip.clone()
+    }
+
+    pub(super) fn end_compacting(&self, compacted: Option<Compacted>) {
+        let mut state = self.state();
+        state.compacting = false;
+        state.compacted = compacted;
     }
 
     /// The epochs of all manifests, oldest first.
@@ -250,7 +345,12 @@ impl Shelf {
     pub(super) fn retire(&self) -> Result<(), StateError> {
         let kept = self.kept()?;
         if let Some(from) = kept.from {
-            let is_needless = |epoch: &Epoch| *epoch < from && Some(*epoch) != kept.base;
+            let is_needless = |epoch: &Epoch| {
+                *epoch < from
+                    && Some(*epoch) != kept.base
+                    && Some(*epoch) != kept.apart
+                    && !kept.labelled.contains(epoch)
+            };
             for epoch in self.epochs()?.into_iter().filter(is_needless) {
                 self.remove_manifest(epoch)?;
             }
@@ -263,14 +363,26 @@ impl Shelf {
         let mut whole = self.epochs()?;
         whole.retain(|epoch| !damaged.contains(epoch));
         let newest = whole.last().map(|newest| read_manifest(&self.dir, *newest));
-        let sinks = newest.transpose()?.map(|newest| newest.sinks);
-        let sent = sinks.iter().flatten().map(|(_, sent)| sent.through).min();
+        let newest = newest.transpose()?.unwrap_or_default();
+        let sent = newest.sinks.values().map(|sent| sent.through).min();
         let mut newest_first = whole.iter().rev().copied();
+        let through = |epoch: Epoch| whole.iter().rev().copied().find(|it| *it <= epoch);
         Ok(Kept {
-            from: newest_first.clone().nth(self.retain - 1),
-            base: sent.and_then(|sent| newest_first.find(|epoch| *epoch <= sent)),
+            apart: through(newest.lineage.since),
+            labelled: self.labelled(&whole),
+            base: sent.and_then(through),
+            from: newest_first.nth(self.retain - 1),
             has_sinks: sent.is_some(),
         })
+    }
+
+    /// The checkpoints that are kept until they are deleted.
+    fn labelled(&self, epochs: &[Epoch]) -> BTreeSet<Epoch> {
+        let is_labelled = |epoch: &&Epoch| {
+            // One that cannot be read is not let go for want of a label.
+            read_manifest(&self.dir, **epoch).map_or(true, |manifest| manifest.label.is_some())
+        };
+        epochs.iter().filter(is_labelled).copied().collect()
     }
 
     /// Removes a manifest durably, and before any of its segments go.
@@ -296,9 +408,10 @@ impl Shelf {
         }
         // Held to the end: none may begin meanwhile.
         let state = self.state();
-        if state.writing {
+        if state.writing || state.compacting {
             return Ok(());
         }
+        named.extend(state.compacted.iter().flat_map(Compacted::files));
         let segments = segments_path(&self.dir);
         let unfinished = names(&self.dir)?
             .into_iter()

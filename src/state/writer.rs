@@ -41,6 +41,8 @@ struct DraftState {
     /// Segments being written now.
     under_way: usize,
     written: BTreeMap<String, Vec<SegmentInfo>>,
+    /// Boundaries that say what changed, with what they noted.
+    layered: BTreeMap<String, Option<i64>>,
     /// Nothing more is taken: published, or a segment failed.
     closed: bool,
     published: bool,
@@ -61,8 +63,14 @@ impl CheckpointWriter {
         self.0.epoch
     }
 
-    /// Writes rows of a boundary as one durable segment. After an error the checkpoint cannot be
-    /// published any more.
+    /// Says that a boundary's segments are what changed since the checkpoint before; without it they
+    /// are all its rows.
+    pub fn is_of_changes(&self, boundary: &str, note: Option<i64>) {
+        self.0.state().layered.insert(boundary.to_owned(), note);
+    }
+
+    /// Writes rows of a boundary as one durable segment. A worker's segments are written in order.
+    /// After an error the checkpoint cannot be published any more.
     pub fn write_segment(
         &self,
         boundary: &str,
@@ -75,15 +83,7 @@ impl CheckpointWriter {
             state.under_way += 1;
             state.started
         };
-        let plain = |c: char| {
-            if c.is_ascii_alphanumeric() || c == '-' {
-                c
-            } else {
-                '_'
-            }
-        };
-        let name: String = boundary.chars().take(NAME_LETTERS).map(plain).collect();
-        let file = format!("{:020}.{number:05}.{name}.{worker}.arrow", self.0.epoch);
+        let file = file_name(self.0.epoch, number, boundary, &worker.to_string());
         let written = segment::write(&segments_path(&self.0.shelf.dir), file, worker, batch);
         let mut state = self.0.state();
         state.under_way -= 1;
@@ -107,21 +107,29 @@ impl CheckpointWriter {
     /// sinks and queries. What it says of version, epoch, run and codec is overwritten.
     pub fn publish(self, mut manifest: Manifest) -> Result<CheckpointInfo, StateError> {
         let draft = &self.0;
-        let written = {
+        let (written, layered) = {
             let mut state = draft.open_state()?;
             if state.under_way > 0 {
                 return Err(draft.refused("segments are still being written"));
             }
             state.closed = true;
-            state.written.clone()
+            (state.written.clone(), state.layered.clone())
         };
+        draft.shelf.build_on(&mut manifest, &layered);
         for (boundary, mut segments) in written {
             let Some(entry) = manifest.boundaries.get_mut(&boundary) else {
                 return Err(draft.refused(&format!("its manifest lacks the boundary '{boundary}'")));
             };
             // Threads finish in any order; files of the same state read the same.
             segments.sort_by(|a, b| (a.worker, &a.file).cmp(&(b.worker, &b.file)));
+            let next = entry.newest_layer().map_or(0, |newest| newest + 1);
+            for segment in &mut segments {
+                segment.layer = next + segment.worker as u64;
+            }
             entry.segments.append(&mut segments);
+        }
+        if manifest.lineage.taken == 0 {
+            manifest.lineage.base_bytes = manifest.info().bytes;
         }
         manifest.version = VERSION;
         manifest.epoch = draft.epoch;
@@ -133,13 +141,26 @@ impl CheckpointWriter {
         sync_dir(&segments_path(dir))?;
         replace(&manifest_path(dir, draft.epoch), seal(&body).as_bytes())?;
         draft.state().published = true;
-        draft.shelf.release();
+        draft.shelf.published(&manifest);
         if let Err(cause) = draft.shelf.retire() {
             // The checkpoint stands; the next one tries again.
             tracing::warn!("cannot remove old checkpoints: {cause}");
         }
         Ok(manifest.info())
     }
+}
+
+/// The name of a segment's file.
+pub(super) fn file_name(epoch: Epoch, number: usize, boundary: &str, by: &str) -> String {
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '-' {
+            c
+        } else {
+            '_'
+        }
+    };
+    let name: String = boundary.chars().take(NAME_LETTERS).map(plain).collect();
+    format!("{epoch:020}.{number:05}.{name}.{by}.arrow")
 }
 
 impl Draft {

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow_array::RecordBatch;
 
+use crate::columns::merge::Layer;
 use crate::dataflow::bounded::{Shown, Sink};
-use crate::dataflow::vault::{Encode, Vault};
+use crate::dataflow::vault::{Encode, Saved, Vault, Work};
 use crate::query::{Answers, Fail, Outlet};
 use crate::row::Row;
 use crate::time::Epoch;
@@ -17,8 +18,27 @@ use crate::worker::run::{Hands, Said};
 /// Rows and how often each occurs, in order.
 pub type Bag = Vec<(Row, i64)>;
 
-/// The saved rows of state boundaries, by name.
-pub(super) type Boundaries = BTreeMap<String, Vec<RecordBatch>>;
+/// What is saved of state boundaries, by name.
+pub(super) type Boundaries = BTreeMap<String, Kept>;
+
+/// What is saved of one boundary.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Kept {
+    layers: Vec<Vec<RecordBatch>>,
+    is_of_changes: bool,
+    note: Option<i64>,
+}
+
+impl Kept {
+    /// Adds what was saved later.
+    fn add(&mut self, later: &Kept) {
+        if !(self.is_of_changes && later.is_of_changes) {
+            self.layers.clear();
+        }
+        self.layers.extend(later.layers.iter().cloned());
+        (self.is_of_changes, self.note) = (later.is_of_changes, later.note);
+    }
+}
 
 /// Whose rows: a query's, what was late for it, or what a stream rejected.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,7 +60,23 @@ pub(super) enum Heard {
 pub(super) struct Captured {
     pub changes: BTreeMap<Of, BTreeMap<Epoch, Bag>>,
     pub totals: BTreeMap<Of, u64>,
-    pub saved: BTreeMap<Epoch, Boundaries>,
+    /// What the dataflow began with.
+    restored: Boundaries,
+    /// What was saved at each epoch.
+    saved: BTreeMap<Epoch, Boundaries>,
+}
+
+impl Captured {
+    /// The state as of an epoch that was saved.
+    pub fn saved(&self, epoch: Epoch) -> Option<Boundaries> {
+        let newest = self.saved.get(&epoch)?;
+        let mut state = self.restored.clone();
+        state.retain(|name, _| newest.contains_key(name));
+        for (name, later) in self.saved.range(..=epoch).flat_map(|(_, saved)| saved) {
+            state.entry(name.clone()).or_default().add(later);
+        }
+        Some(state)
+    }
 }
 
 /// The captured output, shared with the workers.
@@ -58,9 +94,10 @@ impl Capture {
         restored: Boundaries,
         heard: Sender<Heard>,
     ) -> Arc<dyn Fn(usize) -> Hands + Send + Sync> {
+        self.lock().restored.clone_from(&restored);
         let (capture, restored) = (self.clone(), Arc::new(restored));
         Arc::new(move |_worker| Hands {
-            vault: Rc::new(Kept {
+            vault: Rc::new(Safe {
                 capture: capture.clone(),
                 restored: Arc::clone(&restored),
             }),
@@ -92,24 +129,43 @@ impl Capture {
     }
 }
 
-struct Kept {
+struct Safe {
     capture: Capture,
     restored: Arc<Boundaries>,
 }
 
-impl Vault for Kept {
-    fn restore(&self, boundary: &str) -> Vec<RecordBatch> {
-        self.restored.get(boundary).cloned().unwrap_or_default()
+impl Vault for Safe {
+    fn restore(&self, boundary: &str) -> Saved {
+        let kept = self.restored.get(boundary).cloned().unwrap_or_default();
+        let layer = |batches: Vec<RecordBatch>| -> Layer { Box::new(batches.into_iter().map(Ok)) };
+        Saved {
+            layers: kept.layers.into_iter().map(layer).collect(),
+            is_of_changes: kept.is_of_changes,
+            note: kept.note,
+        }
     }
 
     fn save(&self, boundary: &str, epoch: Epoch, rows: Encode) {
-        let batch = rows().expect("the catalog says that the rows can be columns");
+        let mut layer = Vec::new();
+        let mut take = |batch| {
+            layer.push(batch);
+            Ok(())
+        };
+        let written = rows(&mut take).expect("the catalog says that the rows can be columns");
+        (written.settle)(true);
         let mut captured = self.capture.lock();
         let boundaries = captured.saved.entry(epoch).or_default();
-        boundaries
-            .entry(boundary.to_owned())
-            .or_default()
-            .push(batch);
+        let kept = boundaries.entry(boundary.to_owned()).or_default();
+        kept.layers.push(layer);
+        (kept.is_of_changes, kept.note) = (written.is_of_changes, written.note);
+    }
+
+    fn is_busy(&self) -> bool {
+        false
+    }
+
+    fn elsewhere(&self, work: Work) {
+        work();
     }
 }
 

@@ -26,7 +26,7 @@ pub struct Saved {
     /// How far each stream was read, and its times.
     pub manifest: Manifest,
     /// The rows of every state boundary.
-    pub boundaries: Boundaries,
+    pub(super) boundaries: Boundaries,
 }
 
 /// A dataflow that runs as in the live service, one step at a time.
@@ -184,7 +184,7 @@ impl Steps {
 
     /// The checkpoint that a closed epoch marked [`Mark::Checkpoint`] took.
     pub fn saved(&self, epoch: Epoch) -> Saved {
-        let boundaries = self.capture.lock().saved.get(&epoch).cloned();
+        let boundaries = self.capture.lock().saved(epoch);
         let mut manifest = restore::manifest(
             &self.times[&epoch],
             &restore::Origins::new(),

@@ -32,7 +32,7 @@ pub(super) struct Taker {
     pub snapshots: Snapshots,
     pub run: u64,
     pub interval: Duration,
-    /// How many rows-of-a-boundary the workers save for one checkpoint.
+    /// How many boundaries the workers save for one checkpoint, each worker's counted.
     pub segments: usize,
     /// The times of retained checkpoints, oldest first.
     retained: VecDeque<(Epoch, Times)>,
@@ -206,7 +206,7 @@ mod tests {
     fn taker(data: &DataDir, now: Instant) -> Taker {
         let store = CheckpointStore::open(data, 2).unwrap();
         let sent = Box::new(BTreeMap::new);
-        let snapshots = Snapshots::start(BTreeMap::new(), sent, Box::new(|_, _| {}));
+        let snapshots = Snapshots::start(store.clone(), None, sent, Box::new(|_, _| {}));
         Taker::new(store, snapshots.unwrap(), 1, INTERVAL, 0, now)
     }
 

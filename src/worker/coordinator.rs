@@ -454,7 +454,6 @@ impl Coordinator {
         if let (Some(ready), Some(shown)) = (self.progress.ready_at, shown)
             && shown >= ready
         {
-            self.taker.snapshots.forget_restored();
             self.progress.ready_at = None;
             self.views.set_ready();
         }

@@ -168,7 +168,7 @@ impl Live {
         let views = Arc::new(views(&catalog, &data, &options));
         let sinks = Planned::new(sinks, &views, restored, start.sent);
         let (outboxes, (messages, inbox)) = (Arc::clone(&sinks.outboxes), channel());
-        let snapshots = snapshots(saved.rows, &sinks, &messages)?;
+        let snapshots = snapshots(&store, saved.checkpoint, &sinks, &messages)?;
         let said = teller(&messages);
         let dataflow = Dataflow::start(Setup {
             queries,
@@ -246,13 +246,19 @@ fn spawn(run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, LiveErro
 }
 
 fn snapshots(
-    rows: Rows,
+    store: &CheckpointStore,
+    restored: Option<Checkpoint>,
     sinks: &Planned,
     messages: &Sender<Message>,
 ) -> Result<Snapshots, LiveError> {
+    if let Some(restored) = &restored {
+        store.resume(restored);
+    }
     let (heard, sent) = (teller(messages), sinks.sent_now());
     let heard = move |epoch, result| heard(Message::Heard(epoch, result));
-    Snapshots::start(rows, Box::new(sent), Box::new(heard)).map_err(LiveError::Thread)
+    let restored = restored.map(Arc::new);
+    Snapshots::start(store.clone(), restored, Box::new(sent), Box::new(heard))
+        .map_err(LiveError::Thread)
 }
 
 /// What each worker is given.
@@ -308,11 +314,9 @@ fn drifts(options: &LiveOptions, catalog: &Catalog) -> BTreeMap<u16, i64> {
         .collect()
 }
 
-type Rows = BTreeMap<String, Vec<arrow_array::RecordBatch>>;
-
 /// What to start from: a checkpoint, or nothing.
 struct Saved {
-    rows: Rows,
+    checkpoint: Option<Checkpoint>,
     times: Times,
     lasts: BTreeMap<(u16, u32), LastRecord>,
     /// Its epoch and its run.
@@ -338,7 +342,7 @@ fn loaded(
 ) -> Result<Saved, LiveError> {
     let Some(checkpoint) = checkpoint else {
         return Ok(Saved {
-            rows: Rows::new(),
+            checkpoint: None,
             times: restore::times(None, catalog),
             lasts: BTreeMap::new(),
             epoch: None,
@@ -361,12 +365,12 @@ fn loaded(
             }
         }
     }
-    let rows = fitting_rows(&checkpoint, catalog)?;
+    check_fit(&checkpoint, catalog)?;
     Ok(Saved {
-        rows,
         times: restore::times(Some(manifest), catalog),
         lasts: restore::lasts(Some(manifest), catalog),
         epoch: Some((manifest.epoch, manifest.run)),
+        checkpoint: Some(checkpoint),
     })
 }
 
@@ -398,8 +402,9 @@ fn expect(
     Ok(())
 }
 
-/// The saved rows, if all of them fit this build.
-fn fitting_rows(checkpoint: &Checkpoint, catalog: &Catalog) -> Result<Rows, LiveError> {
+/// Whether all saved rows fit this build.
+fn check_fit(checkpoint: &Checkpoint, catalog: &Catalog) -> Result<(), LiveError> {
+    checkpoint.is_readable()?;
     for (boundary, fate) in restore::fates(checkpoint, catalog)? {
         match fate {
             Fate::Refused(reason) => return Err(LiveError::Misfit { boundary, reason }),
@@ -408,7 +413,7 @@ fn fitting_rows(checkpoint: &Checkpoint, catalog: &Catalog) -> Result<Rows, Live
             Fate::Dropped => tracing::warn!(%boundary, "no query uses this saved state: dropped"),
         }
     }
-    Ok(restore::rows(checkpoint, catalog)?)
+    Ok(())
 }
 
 fn views(catalog: &Catalog, data: &DataDir, options: &LiveOptions) -> Views {

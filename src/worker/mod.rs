@@ -10,6 +10,7 @@
 //! * `sinks`: where answers go besides the views
 
 mod checkpoints;
+mod compaction;
 mod coordinator;
 pub mod cuts;
 pub mod live;

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use arrow_array::RecordBatch;
-
 use crate::dataflow::clock::{NONE, PartitionTime, StreamTime, Times, visible};
 use crate::query::Catalog;
 use crate::record::LastRecord;
@@ -51,11 +49,14 @@ pub fn fates(
                 Fate::Restored
             }
             Some(_) => {
-                let batches = checkpoint.load(name)?;
-                match batches.iter().try_for_each(|batch| (shape.check)(batch)) {
-                    Ok(()) => Fate::Restored,
-                    Err(error) => Fate::Refused(error.to_string()),
-                }
+                checkpoint.is_readable()?;
+                // One batch at a time: there may be more than fits.
+                let mut batches = checkpoint.layers(name).into_iter().flatten();
+                let misfit = batches.find_map(|batch| match batch {
+                    Ok(batch) => (shape.check)(&batch).err().map(|error| error.to_string()),
+                    Err(error) => Some(error.to_string()),
+                });
+                misfit.map_or(Fate::Restored, Fate::Refused)
             }
         };
         fates.insert(name.clone(), fate);
@@ -64,17 +65,6 @@ pub fn fates(
         fates.entry(name.clone()).or_insert(Fate::Dropped);
     }
     Ok(fates)
-}
-
-/// The saved rows of every boundary of the catalog.
-pub fn rows(
-    checkpoint: &Checkpoint,
-    catalog: &Catalog,
-) -> Result<BTreeMap<String, Vec<RecordBatch>>, StateError> {
-    let names = catalog.boundaries.keys();
-    names
-        .map(|name| Ok((name.clone(), checkpoint.load(name)?)))
-        .collect()
 }
 
 /// The streams' times to start from.
@@ -160,7 +150,7 @@ pub fn manifest(
             name.clone(),
             BoundaryState {
                 fingerprint,
-                segments: Vec::new(),
+                ..BoundaryState::default()
             },
         )
     });

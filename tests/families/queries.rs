@@ -61,6 +61,14 @@ pub fn per_day(flow: Flow) -> Table<(u32, Window), u64> {
         .count_distinct(|bid| bid.who.clone())
 }
 
+/// The best of every three bids.
+pub fn by_threes(flow: Flow) -> Table<(u32, u64), i64> {
+    flow.stream::<Bid>()
+        .key_by(|bid| bid.lot)
+        .window(records(3))
+        .max(|bid| bid.price)
+}
+
 /// A live number that changes every ten seconds at most.
 pub fn calm(flow: Flow) -> Table<(u32, Window), u64> {
     flow.stream::<Bid>()

@@ -78,6 +78,21 @@ pub struct Disk {
 }
 
 impl Disk {
+    /// A directory that is all on disk.
+    pub fn of(image: &Image) -> Disk {
+        let mut disk = Disk::default();
+        for (name, bytes) in &image.0 {
+            let file = bytes.as_ref().map(|bytes| {
+                let (now, synced) = (bytes.clone(), bytes.clone());
+                disk.files.push(File { now, synced });
+                disk.files.len() - 1
+            });
+            disk.names.insert(name.clone(), file);
+        }
+        disk.synced_names.clone_from(&disk.names);
+        disk
+    }
+
     /// Does what a call did.
     pub fn apply(&mut self, call: &Call) {
         if call.failed {

@@ -11,10 +11,12 @@
  * FAULTS_TRACE  a file of what happened: `OP ERROR OFFSET LENGTH PATH<tab>PATH`, one a line, then LENGTH
  *               bytes and a line break; `! ACTION SITE` where a rule did something
  * FAULTS_BOOT   a file that is read in place of the boot's id
+ * FAULTS_BROKER the port of a Kafka broker, requests to which are sites too: `kafka end`
  *
  * A site is what is done to what kind of file: `fsync log/clicks/#.log`. */
 
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -142,7 +144,7 @@ static long meddle(const char *op, const char *path) {
         int fields = sscanf(line, "%31s %ld %ld %255[^\n]", action, &from, &to, pattern);
         line += strcspn(line, "\n");
         line += *line == '\n';
-        if (fields != 4 || fnmatch(pattern, site, 0) != 0) continue;
+        if (fields != 4 || fnmatch(pattern, site, FNM_EXTMATCH) != 0) continue;
         number = ++counts[i];
         if (number < from || number > to) continue;
         char head[PATH + 128];
@@ -252,16 +254,36 @@ ssize_t writev(int fd, const struct iovec *parts, int count) {
     return real(fd, parts, count);
 }
 
+/* A request to the broker that makes a transaction what it is; its kind is in bytes 4 and 5. */
+static void requesting(int fd, const unsigned char *bytes, size_t length) {
+    static const struct { int kind; const char *name; } requests[] = {
+        {0, "produce"}, {22, "init"}, {24, "add"}, {26, "end"}};
+    struct sockaddr_in peer;
+    socklen_t size = sizeof peer;
+    int port = atoi(setting("FAULTS_BROKER"));
+    if (port == 0 || length < 8 || getpeername(fd, (struct sockaddr *)&peer, &size) != 0) return;
+    if (ntohs(peer.sin_port) != port) return;
+    for (size_t i = 0; i < sizeof requests / sizeof requests[0]; i++) {
+        if (requests[i].kind != (bytes[4] << 8 | bytes[5])) continue;
+        pthread_mutex_lock(&one);
+        meddle("kafka", requests[i].name);
+        pthread_mutex_unlock(&one);
+    }
+}
+
 ssize_t send(int fd, const void *bytes, size_t length, int flags) {
     FIND(send);
     answering(bytes, length);
+    requesting(fd, bytes, length);
     return real(fd, bytes, length, flags);
 }
 
 ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
     FIND(sendmsg);
-    if (message->msg_iovlen > 0)
+    if (message->msg_iovlen > 0) {
         answering(message->msg_iov[0].iov_base, message->msg_iov[0].iov_len);
+        requesting(fd, message->msg_iov[0].iov_base, message->msg_iov[0].iov_len);
+    }
     return real(fd, message, flags);
 }
 

@@ -75,9 +75,19 @@ impl Layer {
 
     /// The same, on a machine that was started again.
     pub fn in_another_boot(&self, launch: &Launch) -> Launch {
+        self.in_boot(launch, "another")
+    }
+
+    /// The same, in the boot of that id.
+    pub fn in_boot(&self, launch: &Launch, id: &str) -> Launch {
         let boot = self.home.join("boot");
-        fs::write(&boot, "another").expect("the test's directory takes files");
+        fs::write(&boot, id).expect("the test's directory takes files");
         self.under(launch).env("FAULTS_BOOT", &boot)
+    }
+
+    /// Forgets what happened so far.
+    pub fn forget(&self) {
+        fs::write(self.home.join("trace"), "").expect("the test's directory takes files");
     }
 
     /// The rules from now on: `ACTION FROM TO SITE` each, as `layer.c` says.

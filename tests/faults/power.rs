@@ -66,6 +66,36 @@ fn the_trace_explains_every_byte_of_the_directory() {
 }
 
 #[test]
+fn without_one_kind_of_sync_a_loss_of_power_takes_what_it_kept() {
+    let calls = &Recording::get().calls;
+    // With the names of what was to be kept by it.
+    for (site, kept) in [
+        ("fsync log/clicks/#.log", "log/clicks/"),
+        ("syncdir log/clicks", "log/clicks/"),
+        ("fsync journal/#.jsonl", "journal/"),
+        ("syncdir journal", "journal/"),
+        ("fsync checkpoints/#.json.tmp", "checkpoints/"),
+        ("syncdir checkpoints", "checkpoints/"),
+        ("fsync run.json.tmp", "run.json"),
+        ("syncdir ", "run.json"),
+    ] {
+        let (mut whole, mut without) = (Disk::default(), Disk::default());
+        for call in calls {
+            whole.apply(call);
+            if call.site() != site {
+                without.apply(call);
+            }
+        }
+        let left = |disk: Disk| {
+            let mut image = disk.image(Ending::Power).0;
+            image.retain(|name, bytes| name.starts_with(kept) && bytes.is_some());
+            image
+        };
+        assert_ne!(left(whole), left(without), "'{site}' keeps nothing");
+    }
+}
+
+#[test]
 fn a_kill_after_any_call_loses_and_doubles_nothing() {
     recover_each(Ending::Kill);
 }

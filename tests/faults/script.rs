@@ -17,7 +17,7 @@ const MINUTE: i64 = 60_000;
 const LATENESS: i64 = 5_000;
 /// Clicks in a post.
 const CLICKS: i64 = 300;
-const QUERY: &str = "clicks_per_user_tumbling";
+pub const QUERY: &str = "clicks_per_user_tumbling";
 
 /// Something a client does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,6 +200,14 @@ pub fn expected(posts: usize) -> Value {
         json!({"key": [user, {"start": start, "end": end}], "value": count, "final": is_final})
     };
     counts.iter().map(row).collect()
+}
+
+/// Rows that a command wrote, one a line.
+pub fn plain_rows(text: &[u8]) -> Value {
+    let lines = std::str::from_utf8(text).expect("JSON is UTF-8").lines();
+    lines
+        .map(|line| serde_json::from_str::<Value>(line).expect("a row"))
+        .collect()
 }
 
 /// Starts a service on what is there, checks everything, and stops it.

@@ -76,7 +76,7 @@ pub(super) fn manifest() -> Manifest {
     };
     let boundary = BoundaryState {
         fingerprint: Fingerprint(fingerprint::<Row>().unwrap()),
-        segments: vec![],
+        ..BoundaryState::default()
     };
     Manifest {
         published_at: 5,
@@ -245,10 +245,10 @@ fn a_newer_manifest_is_refused_not_passed_over() {
     let (_data, store) = opened(dir.path());
     publish(&store, 1);
     let path = dir.path().join("checkpoints/00000000000000000002.json");
-    fs::write(&path, seal("{\"version\":2,\"epochs\":[2]}")).unwrap();
+    fs::write(&path, seal("{\"version\":3,\"epochs\":[2]}")).unwrap();
     let text = store.newest_valid().unwrap_err().to_string();
     let expected = "00000000000000000002.json was written by a newer version of waterclock (its \
-                    format is 2, this build reads up to 1)";
+                    format is 3, this build reads up to 2)";
     assert!(text.contains(expected), "{text}");
 }
 
@@ -263,6 +263,7 @@ fn a_manifest_that_leads_elsewhere_is_damaged() {
         crc32: 0,
         rows: 0,
         worker: 0,
+        layer: 0,
     };
     let mut manifest = Manifest {
         version: 1,

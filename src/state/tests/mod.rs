@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod journal;
+mod layers;
 mod ownership;
 mod retention;
 

@@ -9,9 +9,9 @@ use super::runs::number;
 use super::times::Prefix;
 
 /// The queries this knows.
-pub const MORE: [&str; 12] = [
-    "finals", "growing", "paced", "close", "sessions", "visits", "lefts", "semi", "anti", "ranked",
-    "several", "last",
+pub const MORE: [&str; 13] = [
+    "threes", "finals", "growing", "paced", "close", "sessions", "visits", "lefts", "semi", "anti",
+    "ranked", "several", "last",
 ];
 
 struct Session<'a> {
@@ -156,6 +156,7 @@ pub fn answer(query: &str, shape: &Shape, prefix: &Prefix, said: &mut Answer) {
         }
         "paced" => paced(shape, prefix, said),
         "growing" => growing(shape, prefix, said),
+        "threes" => threes(shape, prefix, said),
         "close" => close(shape, prefix, said),
         "ranked" => {
             let there = kept(said, watermark, hits(prefix, "hits"), shape.join);
@@ -214,6 +215,28 @@ fn growing(shape: &Shape, prefix: &Prefix, said: &mut Answer) {
         let last = (seen.time - shape.offset).div_euclid(size) * size + shape.offset + size;
         if seen.from.watermark >= Some(last - 1 + shape.allowed) {
             said.late(&seen);
+        }
+    }
+}
+
+/// Three hits after the other, in canonical order, once the watermark has passed them.
+fn threes(shape: &Shape, prefix: &Prefix, said: &mut Answer) {
+    let (before, watermark) = (prefix.over_before(&["hits"]), prefix.over(&["hits"]));
+    let mut of_key: BTreeMap<u8, Vec<Seen<'_, Hit>>> = BTreeMap::new();
+    for hit in said.in_time(hits(prefix, "hits"), 0) {
+        if watermark >= Some(hit.time) {
+            of_key.entry(hit.key).or_default().push(hit);
+        }
+    }
+    for (key, mut hits) in of_key {
+        hits.sort_by_key(|hit| (hit.time, hit.from.line.partition, hit.from.line.position));
+        for (number, three) in hits.chunks_exact(3).enumerate() {
+            let last = three[2].time;
+            let is_gone = watermark >= Some(last + shape.keep) && before >= Some(last);
+            if !is_gone {
+                let sum: i64 = three.iter().map(|hit| hit.data.n).sum();
+                said.row(json(&(key, number)), sum.to_string(), None);
+            }
         }
     }
 }

@@ -371,11 +371,16 @@ fn paced<const S: usize>(flow: Flow) -> PerWindow<u64> {
     windowed::<S>(&flow).count().every(millis(PACE))
 }
 
+fn threes<const S: usize>(flow: Flow) -> Table<(u8, u64), i128> {
+    let hits = flow.stream::<Hit>().key_by(key_of);
+    hits.window(records(3).keep(ms(SHAPES[S].keep))).sum(n_of)
+}
+
 /// How often changes are shown, in numbers of epochs.
 pub const PACE: u64 = 10;
 
 /// The queries' names.
-pub const QUERIES: [&str; 32] = [
+pub const QUERIES: [&str; 33] = [
     "users",
     "count",
     "sum",
@@ -408,6 +413,7 @@ pub const QUERIES: [&str; 32] = [
     "finals",
     "growing",
     "paced",
+    "threes",
 ];
 
 /// All queries, then what else `count` could be: the same state, and other logic behind it.
@@ -445,6 +451,7 @@ fn of_shape<const S: usize>() -> Vec<Query> {
         Query::new("finals", "", finals::<S>),
         Query::new("growing", "", growing::<S>),
         Query::new("paced", "", paced::<S>),
+        Query::new("threes", "", threes::<S>),
         Query::new("count", "", busy::<S>),
     ]
 }

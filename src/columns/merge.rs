@@ -1,0 +1,327 @@
+//! Merging sorted layers of changes: of each row what the newest layer says, in one pass.
+//!
+//! A batch of changes is rows with three columns more: what identifies the row, by which batches are
+//! sorted; the number by which rows are dealt to workers; and whether the row stands or is gone.
+
+use std::cell::Cell;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int8Type, UInt64Type};
+use arrow_array::{ArrayRef, BinaryArray, Int8Array, RecordBatch, UInt64Array};
+use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
+use arrow_select::interleave::interleave_record_batch;
+
+/// Bytes that identify a row: two rows with the same are the same row at different times.
+pub const IDENTITY: &str = "_identity";
+/// The hash by which rows are dealt to workers.
+pub const OWNER: &str = "_owner";
+/// 1 where the row stands as it is here, -1 where it is gone.
+pub const DIFF: &str = "_diff";
+/// Key of the schema's metadata that tells one way of hashing from another.
+const HASHING: &str = "hashing";
+
+/// Rows of one batch: whoever merges holds no more than that of each layer at a time.
+pub const BATCH_ROWS: usize = 64 * 1024;
+
+/// A layer cannot be read, or its columns are not those of changes.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct MergeError(pub String);
+
+impl From<ArrowError> for MergeError {
+    fn from(cause: ArrowError) -> MergeError {
+        MergeError(cause.to_string())
+    }
+}
+
+/// The batches of one layer: each sorted, and all of one before all of the next.
+pub type Layer = Box<dyn Iterator<Item = Result<RecordBatch, MergeError>>>;
+
+/// What stands beside each row of a batch of changes.
+#[derive(Debug, Default)]
+pub struct Marks {
+    /// What identifies each row.
+    pub identities: Vec<Box<[u8]>>,
+    /// The hash by which each row is dealt to workers.
+    pub owners: Vec<u64>,
+    /// 1 where the row stands, -1 where it is gone.
+    pub diffs: Vec<i8>,
+}
+
+/// Adds the columns of changes to rows. `hashing` tells how owners were computed.
+pub fn changes_of(
+    rows: &RecordBatch,
+    marks: Marks,
+    hashing: u64,
+) -> Result<RecordBatch, MergeError> {
+    let identities = BinaryArray::from_iter_values(marks.identities.iter());
+    let added: [(&str, ArrayRef); 3] = [
+        (IDENTITY, Arc::new(identities)),
+        (OWNER, Arc::new(UInt64Array::from(marks.owners))),
+        (DIFF, Arc::new(Int8Array::from(marks.diffs))),
+    ];
+    let mut fields = rows.schema().fields().to_vec();
+    let mut columns = rows.columns().to_vec();
+    for (name, column) in added {
+        let field = Field::new(name, column.data_type().clone(), false);
+        fields.push(Arc::new(field));
+        columns.push(column);
+    }
+    let metadata = [(HASHING, format!("{hashing:016x}"))];
+    let schema = Schema::new_with_metadata(fields, metadata);
+    Ok(RecordBatch::try_new(Arc::new(schema), columns)?)
+}
+
+/// Whether a batch has the columns of changes.
+pub fn is_of_changes(batch: &RecordBatch) -> bool {
+    batch.column_by_name(IDENTITY).is_some()
+}
+
+/// The rows of a batch without the columns of changes.
+pub fn rows_of(batch: &RecordBatch) -> RecordBatch {
+    let schema = batch.schema();
+    let is_row =
+        |place: &usize| ![IDENTITY, OWNER, DIFF].contains(&schema.field(*place).name().as_str());
+    let places: Vec<usize> = (0..schema.fields().len()).filter(is_row).collect();
+    batch
+        .project(&places)
+        .expect("the places are those of the batch")
+}
+
+/// Which rows a merge gives out.
+pub enum Wanted {
+    /// All that stand.
+    Standing,
+    /// All that stand and whose owner's hash this accepts. Batches whose owners were hashed in
+    /// another way are given out whole.
+    Owned {
+        /// How owners are hashed now.
+        hashing: u64,
+        /// Whether a hash is wanted.
+        owns: Box<dyn Fn(u64) -> bool>,
+    },
+    /// All, also that a row is gone: there may be older layers below.
+    Changes,
+}
+
+/// Merges layers, the newest last. Gives batches of changes, each sorted; those of one schema follow
+/// one another in order.
+pub struct Merge {
+    layers: Vec<Layer>,
+    heads: BinaryHeap<Head>,
+    wanted: Wanted,
+    /// The row dealt with last: older layers' say about it does not count.
+    last: Option<(Rc<Held>, usize)>,
+    schemas: Vec<SchemaRef>,
+    gathered: BTreeMap<usize, Gathered>,
+    is_started: bool,
+}
+
+/// A batch of a layer, with its columns of changes at hand.
+struct Held {
+    batch: RecordBatch,
+    identities: BinaryArray,
+    owners: UInt64Array,
+    diffs: Int8Array,
+    schema: usize,
+    /// Whether owners can be compared with those of now.
+    is_comparable: bool,
+    /// Where the batch is among those gathered.
+    place: Cell<Option<usize>>,
+}
+
+/// Where a layer is.
+struct Head {
+    held: Rc<Held>,
+    at: usize,
+    layer: usize,
+}
+
+impl Head {
+    fn identity(&self) -> &[u8] {
+        self.held.identities.value(self.at)
+    }
+}
+
+impl Ord for Head {
+    /// The greatest is the next: least identity, and of those the newest layer.
+    fn cmp(&self, other: &Head) -> Ordering {
+        let next = other.identity().cmp(self.identity());
+        next.then(self.layer.cmp(&other.layer))
+    }
+}
+
+impl PartialOrd for Head {
+    fn partial_cmp(&self, other: &Head) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Head {
+    fn eq(&self, other: &Head) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Head {}
+
+/// Rows on their way out.
+#[derive(Default)]
+struct Gathered {
+    batches: Vec<Rc<Held>>,
+    rows: Vec<(usize, usize)>,
+}
+
+impl Merge {
+    /// Merges layers, the newest last.
+    pub fn new(layers: Vec<Layer>, wanted: Wanted) -> Merge {
+        Merge {
+            layers,
+            heads: BinaryHeap::new(),
+            wanted,
+            last: None,
+            schemas: Vec::new(),
+            gathered: BTreeMap::new(),
+            is_started: false,
+        }
+    }
+
+    /// The layer's next batch that has rows.
+    fn load(&mut self, layer: usize) -> Result<Option<Rc<Held>>, MergeError> {
+        for batch in &mut self.layers[layer] {
+            let batch = batch?;
+            if batch.num_rows() > 0 {
+                return self.hold(batch).map(|held| Some(Rc::new(held)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn hold(&mut self, batch: RecordBatch) -> Result<Held, MergeError> {
+        let column = |name: &str, kind: DataType| {
+            let column = batch
+                .column_by_name(name)
+                .filter(|c| *c.data_type() == kind);
+            column.ok_or_else(|| MergeError(format!("it has no column '{name}' of type {kind}")))
+        };
+        let identities = column(IDENTITY, DataType::Binary)?.as_binary().clone();
+        let owners = column(OWNER, DataType::UInt64)?
+            .as_primitive::<UInt64Type>()
+            .clone();
+        let diffs = column(DIFF, DataType::Int8)?
+            .as_primitive::<Int8Type>()
+            .clone();
+        let schema = batch.schema();
+        let known = self.schemas.iter().position(|known| *known == schema);
+        let place = known.unwrap_or(self.schemas.len());
+        if known.is_none() {
+            self.schemas.push(Arc::clone(&schema));
+        }
+        let is_comparable = match &self.wanted {
+            Wanted::Owned { hashing, .. } => {
+                schema.metadata().get(HASHING) == Some(&format!("{hashing:016x}"))
+            }
+            Wanted::Standing | Wanted::Changes => false,
+        };
+        Ok(Held {
+            batch,
+            identities,
+            owners,
+            diffs,
+            schema: place,
+            is_comparable,
+            place: Cell::new(None),
+        })
+    }
+
+    /// Takes rows until a batch is full; says of which schema.
+    fn fill(&mut self) -> Result<Option<usize>, MergeError> {
+        if !self.is_started {
+            self.is_started = true;
+            for layer in 0..self.layers.len() {
+                if let Some(held) = self.load(layer)? {
+                    self.heads.push(Head { held, at: 0, layer });
+                }
+            }
+        }
+        while let Some(head) = self.heads.pop() {
+            let Head { held, at, layer } = &head;
+            let is_new = self.last.as_ref().is_none_or(|(last, row)| {
+                last.identities.value(*row) != held.identities.value(*at)
+            });
+            let (held, at, layer) = (Rc::clone(held), *at, *layer);
+            let full = if is_new { self.take(&held, at) } else { None };
+            self.last = Some((Rc::clone(&held), at));
+            self.advance(held, at + 1, layer)?;
+            if full.is_some() {
+                return Ok(full);
+            }
+        }
+        Ok(None)
+    }
+
+    fn advance(&mut self, held: Rc<Held>, at: usize, layer: usize) -> Result<(), MergeError> {
+        if at < held.batch.num_rows() {
+            self.heads.push(Head { held, at, layer });
+        } else if let Some(held) = self.load(layer)? {
+            self.heads.push(Head { held, at: 0, layer });
+        }
+        Ok(())
+    }
+
+    /// Gathers a row if it is wanted; says of which schema a batch is full.
+    fn take(&mut self, held: &Rc<Held>, at: usize) -> Option<usize> {
+        let stands = held.diffs.value(at) > 0;
+        let is_wanted = match &self.wanted {
+            Wanted::Changes => true,
+            Wanted::Standing => stands,
+            Wanted::Owned { owns, .. } => {
+                stands && (!held.is_comparable || owns(held.owners.value(at)))
+            }
+        };
+        if !is_wanted {
+            return None;
+        }
+        let gathered = self.gathered.entry(held.schema).or_default();
+        let place = held.place.get().unwrap_or_else(|| {
+            gathered.batches.push(Rc::clone(held));
+            gathered.batches.len() - 1
+        });
+        held.place.set(Some(place));
+        gathered.rows.push((place, at));
+        (gathered.rows.len() >= BATCH_ROWS).then_some(held.schema)
+    }
+
+    fn flush(&mut self, schema: usize) -> Result<RecordBatch, MergeError> {
+        let gathered = self.gathered.remove(&schema).unwrap_or_default();
+        for held in &gathered.batches {
+            held.place.set(None);
+        }
+        let batches: Vec<&RecordBatch> = gathered.batches.iter().map(|held| &held.batch).collect();
+        Ok(interleave_record_batch(&batches, &gathered.rows)?)
+    }
+}
+
+impl Iterator for Merge {
+    type Item = Result<RecordBatch, MergeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let full = match self.fill() {
+            Ok(Some(schema)) => Some(schema),
+            Ok(None) => self.gathered.keys().next().copied(),
+            Err(error) => {
+                self.heads.clear();
+                self.gathered.clear();
+                return Some(Err(error));
+            }
+        };
+        full.map(|schema| self.flush(schema))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,210 @@
+//! What a checkpoint costs, counted in bytes; and that nothing is lost when one fails.
+
+use std::fs;
+use std::sync::mpsc::{Receiver, channel};
+
+use serde::{Deserialize, Serialize};
+
+use super::*;
+use crate::columns::fingerprint;
+use crate::dataflow::changes::{Changes, Lasting, identity_of};
+use crate::dataflow::vault::{Boundaries, Boundary};
+use crate::row::EncodeError;
+use crate::state::{BoundaryState, DataDir, Fingerprint};
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Row {
+    key: u64,
+    value: u64,
+}
+
+impl Lasting for Row {
+    fn identity(&self) -> Result<Vec<u8>, EncodeError> {
+        identity_of(&self.key)
+    }
+
+    fn owner(&self) -> u64 {
+        self.key
+    }
+}
+
+const NAME: &str = "q/rows";
+
+/// A store with its writer, and workers that share a boundary.
+struct Rig {
+    snapshots: Snapshots,
+    store: CheckpointStore,
+    heard: Receiver<(Epoch, Result<CheckpointInfo, String>)>,
+    workers: Vec<Changes<Row>>,
+    _data: DataDir,
+}
+
+impl Rig {
+    fn open(dir: &std::path::Path, workers: u64) -> Rig {
+        let data = DataDir::open(dir).unwrap();
+        let store = CheckpointStore::open(&data, 2).unwrap();
+        let restored = store.newest_valid().unwrap();
+        if let Some(restored) = &restored {
+            store.resume(restored);
+        }
+        let (tell, heard) = channel();
+        let hear = Box::new(move |epoch, result| tell.send((epoch, result)).unwrap());
+        let sent = Box::new(BTreeMap::new);
+        let restored = restored.map(Arc::new);
+        let snapshots = Snapshots::start(store.clone(), restored, sent, hear).unwrap();
+        let vaults = snapshots.vaults();
+        let worker = |me: u64| {
+            let vault = vaults(usize::try_from(me).unwrap());
+            let boundary = Boundary::new::<Row>(NAME.to_owned(), vault, &mut Boundaries::new());
+            Changes::new(boundary, move |owner| owner % workers == me)
+        };
+        Rig {
+            workers: (0..workers).map(worker).collect(),
+            snapshots,
+            store,
+            heard,
+            _data: data,
+        }
+    }
+
+    /// The rows that all workers begin with.
+    fn restore(&mut self) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for worker in &mut self.workers {
+            rows.extend(worker.restore().unwrap().rows);
+            worker.is_restored();
+        }
+        rows.sort();
+        rows
+    }
+
+    fn worker(&mut self, key: u64) -> &mut Changes<Row> {
+        let workers = self.workers.len() as u64;
+        &mut self.workers[usize::try_from(key % workers).unwrap()]
+    }
+
+    fn put(&mut self, key: u64, value: u64) {
+        self.worker(key).put(|| Row { key, value });
+    }
+
+    fn checkpoint(&mut self, epoch: Epoch) -> Result<CheckpointInfo, String> {
+        self.begin(epoch);
+        self.workers
+            .iter_mut()
+            .for_each(|worker| worker.save(epoch, 0));
+        self.end()
+    }
+
+    fn begin(&self, epoch: Epoch) {
+        let writer = self.store.begin(epoch, 1).unwrap();
+        self.snapshots.begin(writer, self.workers.len());
+    }
+
+    fn end(&self) -> Result<CheckpointInfo, String> {
+        let state = BoundaryState {
+            fingerprint: Fingerprint(fingerprint::<Row>().unwrap()),
+            ..BoundaryState::default()
+        };
+        self.snapshots.publish(Manifest {
+            boundaries: BTreeMap::from([(NAME.to_owned(), state)]),
+            ..Manifest::default()
+        });
+        self.heard.recv().unwrap().1
+    }
+}
+
+impl Rig {
+    /// Ends the writer, once nobody gives it work any more.
+    fn close(self) {
+        drop(self.workers);
+        self.snapshots.finish();
+    }
+}
+
+/// The bytes of segments that were written for this checkpoint.
+fn written(dir: &std::path::Path, epoch: Epoch) -> u64 {
+    let files = fs::read_dir(dir.join("checkpoints/segments")).unwrap();
+    let files = files.map(Result::unwrap).filter(|file| {
+        let name = file.file_name().into_string().unwrap();
+        name.starts_with(&format!("{epoch:020}")) && !name.contains("merged")
+    });
+    files.map(|file| file.metadata().unwrap().len()).sum()
+}
+
+#[test]
+fn bytes_follow_the_change_and_not_the_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(dir.path(), 2);
+    assert_eq!(rig.restore(), []);
+    let rows = 200_000;
+    for key in 0..rows {
+        rig.put(key, 1);
+        rig.worker(key).hand_over();
+    }
+    rig.checkpoint(1).unwrap();
+    let whole = written(dir.path(), 1);
+    assert!(whole > 5_000_000, "{whole}");
+    // One in a hundred changes, each of them fifty times.
+    for value in 2..52 {
+        for key in (0..rows).step_by(100) {
+            rig.put(key, value);
+            rig.worker(key).hand_over();
+        }
+    }
+    rig.checkpoint(2).unwrap();
+    let changed = written(dir.path(), 2);
+    assert!(changed * 100 < whole * 2, "{changed} of {whole}");
+    rig.checkpoint(3).unwrap();
+    assert_eq!(written(dir.path(), 3), 0, "nothing changed");
+    rig.close();
+
+    // Any number of workers find each row once, as it was last.
+    for workers in [1, 2, 3] {
+        let mut rig = Rig::open(dir.path(), workers);
+        let found = rig.restore();
+        assert_eq!(found.len() as u64, rows);
+        let is_right = |row: &Row| {
+            let value = if row.key.is_multiple_of(100) { 51 } else { 1 };
+            row.key == 7 || row.value == value
+        };
+        assert!(found.iter().all(is_right));
+        rig.put(7, 70 + workers);
+        rig.worker(8).gone(|| Row { key: 8, value: 1 });
+        rig.put(8, 1);
+        rig.checkpoint(10 + workers).unwrap();
+        rig.close();
+    }
+    let mut rig = Rig::open(dir.path(), 2);
+    let found = rig.restore();
+    assert_eq!(found.len() as u64, rows);
+    assert_eq!((found[7].value, found[8].value), (73, 1));
+}
+
+#[test]
+fn what_a_failed_checkpoint_took_is_in_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(dir.path(), 2);
+    rig.restore();
+    (0..10).for_each(|key| rig.put(key, 1));
+    rig.begin(1);
+    rig.workers[0].save(1, 0);
+    // The other worker's query has failed.
+    rig.workers[1].refuse(1);
+    assert!(
+        rig.end()
+            .unwrap_err()
+            .contains("the query that owns them failed")
+    );
+    rig.put(0, 2);
+    rig.worker(2).gone(|| Row { key: 2, value: 1 });
+    rig.checkpoint(2).unwrap();
+    rig.close();
+    let mut rig = Rig::open(dir.path(), 1);
+    let found = rig.restore();
+    let expected = (0..10).filter(|key| *key != 2);
+    let expected = expected.map(|key| Row {
+        key,
+        value: if key == 0 { 2 } else { 1 },
+    });
+    assert_eq!(found, expected.collect::<Vec<_>>());
+}
