@@ -38,8 +38,8 @@ fn perform(command: Command) -> anyhow::Result<ExitCode> {
         Command::Checkpoint(CheckpointCommand::List(place)) => {
             commands::checkpoint::list(&place, out)?;
         }
-        Command::Checkpoint(CheckpointCommand::Now(service)) => {
-            cli::show_checkpoint_now(&service, out)?;
+        Command::Checkpoint(CheckpointCommand::Now { service, label }) => {
+            cli::show_checkpoint_now(&service, label.as_deref(), out)?;
         }
         Command::Checkpoint(CheckpointCommand::Verify { settings, epoch }) => {
             return commands::checkpoint::verify(&settings, epoch, out);

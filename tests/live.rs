@@ -221,7 +221,7 @@ impl Service {
     fn checkpoint(&self) -> Result<CheckpointInfo, String> {
         let (done, taken) = channel();
         self.live
-            .take(Box::new(move |result| drop(done.send(result))));
+            .take(None, Box::new(move |result| drop(done.send(result))));
         taken.recv_timeout(PATIENCE).expect("it is taken, or fails")
     }
 

@@ -230,7 +230,7 @@ impl Service {
     fn checkpoint(&self) -> Epoch {
         let (done, taken) = channel();
         let reply = Box::new(move |result| drop(done.send(result)));
-        self.live.take(reply);
+        self.live.take(None, reply);
         let taken = taken.recv_timeout(PATIENCE).expect("it is taken, or fails");
         taken.unwrap().epoch
     }

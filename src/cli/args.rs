@@ -258,7 +258,14 @@ pub enum CheckpointCommand {
     /// Lists the retained checkpoints, newest first.
     List(PlaceArgs),
     /// Takes one now, in a running service.
-    Now(ServiceUrl),
+    Now {
+        /// The service to ask.
+        #[command(flatten)]
+        service: ServiceUrl,
+        /// Keeps it under this name until it is deleted.
+        #[arg(long)]
+        label: Option<String>,
+    },
     /// Reads every byte of the checkpoints in the data directory and finds any that changed.
     Verify {
         /// The file, and the data directory.

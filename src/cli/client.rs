@@ -144,9 +144,11 @@ impl Client {
         self.get("/v1/checkpoints", &[])
     }
 
-    /// Takes a checkpoint now.
-    pub fn take_checkpoint(&self) -> Result<CheckpointInfo, ClientError> {
-        self.send("/v1/checkpoints", "application/json", None, "{}")
+    /// Takes a checkpoint now; one with a label is kept until it is deleted.
+    pub fn take_checkpoint(&self, label: Option<&str>) -> Result<CheckpointInfo, ClientError> {
+        let label = label.map(|label| format!("?label={}", percent_encoded(label)));
+        let path = format!("/v1/checkpoints{}", label.unwrap_or_default());
+        self.send(&path, "application/json", None, "{}")
     }
 
     /// Posts records, one a line. A post that is repeated under its key counts once.
@@ -427,7 +429,7 @@ pub mod tests {
             let (url, server) = serve(vec![(status, body.to_owned())]);
             let error = Client::new(&at(&url))
                 .unwrap()
-                .take_checkpoint()
+                .take_checkpoint(None)
                 .unwrap_err();
             assert!(matches!(error, ClientError::Foreign { .. }), "{error}");
             assert_eq!(server.join().unwrap(), ["POST /v1/checkpoints HTTP/1.1"]);

@@ -239,7 +239,7 @@ fn write_sinks(sinks: &[SinkInfo], out: &mut dyn Write) -> Result<(), ClientErro
 
 /// Shows the checkpoints a running service keeps, newest first.
 pub fn show_checkpoints(service: &ServiceUrl, out: &mut dyn Write) -> Result<(), ClientError> {
-    let mut grid = Grid::new(&[">EPOCH", ">RUN", "PUBLISHED", ">ROWS", ">BYTES"]);
+    let mut grid = Grid::new(&[">EPOCH", ">RUN", "PUBLISHED", ">ROWS", ">BYTES", "LABEL"]);
     for checkpoint in Client::new(service)?.checkpoints()?.checkpoints {
         grid.row(vec![
             checkpoint.epoch.to_string(),
@@ -247,16 +247,21 @@ pub fn show_checkpoints(service: &ServiceUrl, out: &mut dyn Write) -> Result<(),
             date(Some(checkpoint.published_at)),
             checkpoint.rows.to_string(),
             checkpoint.bytes.to_string(),
+            checkpoint.label.unwrap_or_default(),
         ]);
     }
     Ok(grid.write(out)?)
 }
 
 /// Has a running service take a checkpoint now, and says which it is.
-pub fn show_checkpoint_now(service: &ServiceUrl, out: &mut dyn Write) -> Result<(), ClientError> {
+pub fn show_checkpoint_now(
+    service: &ServiceUrl,
+    label: Option<&str>,
+    out: &mut dyn Write,
+) -> Result<(), ClientError> {
     let CheckpointInfo {
         epoch, rows, bytes, ..
-    } = Client::new(service)?.take_checkpoint()?;
+    } = Client::new(service)?.take_checkpoint(label)?;
     Ok(writeln!(
         out,
         "checkpoint of epoch {epoch} published: {rows} rows, {bytes} bytes"
@@ -383,8 +388,11 @@ s is retrying: no broker
             listed.contains("7    1  1970-01-01T00:00:00Z     2     10"),
             "{listed}"
         );
-        let now = shown(|out| show_checkpoint_now(&service, out));
+        let now = shown(|out| show_checkpoint_now(&service, Some("a-b"), out));
         assert_eq!(now, "checkpoint of epoch 7 published: 2 rows, 10 bytes\n");
-        assert_eq!(server.join().unwrap()[1], "POST /v1/checkpoints HTTP/1.1");
+        assert_eq!(
+            server.join().unwrap()[1],
+            "POST /v1/checkpoints?label=a-b HTTP/1.1"
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! Merging sorted layers of changes: of each row what the newest layer says, in one pass.
 //!
-//! A batch of changes is rows with three columns more: what identifies the row, by which batches are
-//! sorted; the number by which rows are dealt to workers; and whether the row stands or is gone.
+//! A batch of changes is rows with three columns more: what identifies the row, by which batches
+//! are sorted; the number by which rows are dealt to workers; and whether the row stands or is
+//! gone.
 
 use std::cell::Cell;
 use std::cmp::Ordering;
@@ -96,8 +97,8 @@ pub fn rows_of(batch: &RecordBatch) -> RecordBatch {
 pub enum Wanted {
     /// All that stand.
     Standing,
-    /// All that stand and whose owner's hash this accepts. Batches whose owners were hashed in
-    /// another way are given out whole.
+    /// All that stand and whose owner's hash this accepts. Of batches whose owners were hashed in
+    /// another way all are given out, even ones that newer layers know better of others.
     Owned {
         /// How owners are hashed now.
         hashing: u64,
@@ -108,8 +109,8 @@ pub enum Wanted {
     Changes,
 }
 
-/// Merges layers, the newest last. Gives batches of changes, each sorted; those of one schema follow
-/// one another in order.
+/// Merges layers, the newest last. Gives batches of changes, each sorted; those of one schema
+/// follow one another in order.
 pub struct Merge {
     layers: Vec<Layer>,
     heads: BinaryHeap<Head>,
@@ -244,7 +245,7 @@ impl Merge {
             self.is_started = true;
             for layer in 0..self.layers.len() {
                 if let Some(held) = self.load(layer)? {
-                    self.heads.push(Head { held, at: 0, layer });
+                    self.advance(held, 0, layer)?;
                 }
             }
         }
@@ -264,13 +265,27 @@ impl Merge {
         Ok(None)
     }
 
+    /// Puts the layer at its next row. Another owner's rows are passed over: what any layer says of
+    /// them does not matter.
     fn advance(&mut self, held: Rc<Held>, at: usize, layer: usize) -> Result<(), MergeError> {
-        if at < held.batch.num_rows() {
-            self.heads.push(Head { held, at, layer });
-        } else if let Some(held) = self.load(layer)? {
-            self.heads.push(Head { held, at: 0, layer });
+        let (mut held, mut at) = (held, at);
+        loop {
+            let rows = held.batch.num_rows();
+            let next = match &self.wanted {
+                Wanted::Owned { owns, .. } if held.is_comparable => {
+                    (at..rows).find(|row| owns(held.owners.value(*row)))
+                }
+                _ => Some(at).filter(|at| *at < rows),
+            };
+            if let Some(at) = next {
+                self.heads.push(Head { held, at, layer });
+                return Ok(());
+            }
+            let Some(more) = self.load(layer)? else {
+                return Ok(());
+            };
+            (held, at) = (more, 0);
         }
-        Ok(())
     }
 
     /// Gathers a row if it is wanted; says of which schema a batch is full.
@@ -278,10 +293,7 @@ impl Merge {
         let stands = held.diffs.value(at) > 0;
         let is_wanted = match &self.wanted {
             Wanted::Changes => true,
-            Wanted::Standing => stands,
-            Wanted::Owned { owns, .. } => {
-                stands && (!held.is_comparable || owns(held.owners.value(at)))
-            }
+            Wanted::Standing | Wanted::Owned { .. } => stands,
         };
         if !is_wanted {
             return None;

@@ -14,10 +14,14 @@ pub fn list(place: &PlaceArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     };
     for info in CheckpointStore::inspect(data_dir).list()? {
         let at = Timestamp(info.published_at);
+        let label = info.label.map(|label| format!("  {label}"));
         writeln!(
             out,
-            "{}  {at}  {} rows  {} bytes",
-            info.epoch, info.rows, info.bytes
+            "{}  {at}  {} rows  {} bytes{}",
+            info.epoch,
+            info.rows,
+            info.bytes,
+            label.unwrap_or_default()
         )?;
     }
     Ok(())

@@ -1,8 +1,9 @@
 //! What changed of a boundary's rows since its last segment.
 //!
 //! A boundary says of each row that it stands as it is now, or that it is gone. That is a copy of
-//! the row, in a list that leaves the worker when it is long enough; only elsewhere is it sorted, so
-//! that of each row its last state is left. A boundary whose rows nobody keeps pays a comparison.
+//! the row, in a list that leaves the worker when it is long enough; only elsewhere is it sorted,
+//! so that of each row its last state is left. A boundary whose rows nobody keeps pays a
+//! comparison.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

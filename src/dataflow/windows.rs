@@ -59,8 +59,8 @@ pub struct Folded<K, A> {
     pub acc: A,
 }
 
-/// A row of the window boundary as it is saved. Closing changes no row: which windows a row is still
-/// awaited by follows from the watermark that is noted with all rows.
+/// A row of the window boundary as it is saved. Closing changes no row: which windows a row is
+/// still awaited by follows from the watermark that is noted with all rows.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(
     bound = "K: Serialize + serde::de::DeserializeOwned, A: Serialize + serde::de::DeserializeOwned"
@@ -424,8 +424,8 @@ where
         }
     }
 
-    /// Takes a row back. `past` is the watermark it was saved at, less the lateness allowed then: of
-    /// a pane only the windows open at that time need it again.
+    /// Takes a row back. `past` is the watermark it was saved at, less the lateness allowed then:
+    /// of a pane only the windows open at that time need it again.
     fn restore(&mut self, row: Saved<K, A::Acc>, past: i64, emit: &mut Emit<'_, K, A::Out>) {
         let assigner = self.shape.assigner;
         let (first, count) = assigner.windows_of(row.start);

@@ -224,23 +224,24 @@ struct CheckpointList {
     checkpoints: Vec<CheckpointInfo>,
 }
 
-/// `GET /v1/checkpoints` lists them, newest first; `POST` takes one now.
+/// `GET /v1/checkpoints` lists them, newest first; `POST` takes one now; one
+/// with a `label` is kept until it is deleted.
 pub(super) async fn checkpoints(
     state: Arc<State>,
     method: Method,
     raw: String,
 ) -> Result<Response, Problem> {
-    params::none(&raw)?;
     let checkpoints = &state.service.checkpoints;
     if method != Method::POST {
+        params::none(&raw)?;
         return Ok(json(&CheckpointList {
             checkpoints: checkpoints.list(),
         }));
     }
+    let label = params::label(&raw)?;
     let (reply, outcome) = oneshot::channel();
-    checkpoints.take(Box::new(move |taken| {
-        reply.send(taken).ok();
-    }));
+    let hear = move |taken| drop(reply.send(taken));
+    checkpoints.take(label, Box::new(hear));
     match outcome.await {
         Ok(Ok(taken)) => Ok(json(&taken)),
         Ok(Err(reason)) => Err(Problem::new(

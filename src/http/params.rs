@@ -186,6 +186,23 @@ pub(super) fn none(raw: &str) -> Result<(), Problem> {
     Params::parse(raw, &[]).map(|_| ())
 }
 
+/// The label of a checkpoint to be taken: what can be typed and printed without care.
+pub(super) fn label(raw: &str) -> Result<Option<String>, Problem> {
+    let label = Params::parse(raw, &[&["label"]])?.take("label");
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    match label {
+        Some(text) if !(1..=MAX_LABEL).contains(&text.len()) || !text.chars().all(is_plain) => {
+            Err(Problem::parameter(format!(
+                "parameter 'label' is '{text}': use 1 to {MAX_LABEL} letters, digits, '-', '_', '.'"
+            )))
+        }
+        label => Ok(label),
+    }
+}
+
+/// How long a label may be.
+const MAX_LABEL: usize = 100;
+
 struct Params(Vec<(String, String)>);
 
 impl Params {

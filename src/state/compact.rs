@@ -1,9 +1,9 @@
 //! Compaction: the layers of a checkpoint merged into segments that say the same, for the next
 //! checkpoints to build on. Those share nothing with the checkpoint that was merged.
 //!
-//! It reads a segment of each layer at a time, and writes what it read less what was replaced. As it
-//! is due when changes have come to as much as the rest, or after so many checkpoints, it writes at
-//! most one byte more for each byte that changed, or the state once in so many checkpoints.
+//! It reads a segment of each layer at a time, and writes what it read less what was replaced. As
+//! it is due when changes have come to as much as the rest, or after so many checkpoints, it writes
+//! at most one byte more for each byte that changed, or the state once in so many checkpoints.
 
 use std::collections::BTreeMap;
 

@@ -182,6 +182,7 @@ impl Manifest {
             published_at: self.published_at,
             bytes: self.segments().map(|(_, segment)| segment.bytes).sum(),
             rows: self.segments().map(|(_, segment)| segment.rows).sum(),
+            label: self.label.clone(),
         }
     }
 }

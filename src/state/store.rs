@@ -225,8 +225,8 @@ impl Shelf {
         state.tip = Some(manifest.clone());
     }
 
-    /// Gives a manifest the segments of the checkpoint before, as far as boundaries say what changed
-    /// since then.
+    /// Gives a manifest the segments of the checkpoint before, as far as boundaries say what
+    /// changed since then.
     pub(super) fn build_on(&self, manifest: &mut Manifest, layered: &Layered) {
         for (boundary, note) in layered {
             if let Some(entry) = manifest.boundaries.get_mut(boundary) {

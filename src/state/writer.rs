@@ -63,8 +63,8 @@ impl CheckpointWriter {
         self.0.epoch
     }
 
-    /// Says that a boundary's segments are what changed since the checkpoint before; without it they
-    /// are all its rows.
+    /// Says that a boundary's segments are what changed since the checkpoint before; without it
+    /// they are all its rows.
     pub fn is_of_changes(&self, boundary: &str, note: Option<i64>) {
         self.0.state().layered.insert(boundary.to_owned(), note);
     }

@@ -93,12 +93,20 @@ pub struct CheckpointInfo {
     pub bytes: u64,
     /// Rows of its segments.
     pub rows: u64,
+    /// The label under which it is kept until it is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
 }
 
 /// Takes and lists checkpoints.
 pub trait Checkpoints: Send + Sync {
-    /// Takes one at the next closed epoch; `reply` is called when it is published or failed.
-    fn take(&self, reply: Box<dyn FnOnce(Result<CheckpointInfo, String>) + Send>);
+    /// Takes one at the next closed epoch; `reply` is called when it is published or failed. One
+    /// with a label is kept until it is deleted.
+    fn take(
+        &self,
+        label: Option<String>,
+        reply: Box<dyn FnOnce(Result<CheckpointInfo, String>) + Send>,
+    );
 
     /// The retained ones, newest first.
     fn list(&self) -> Vec<CheckpointInfo>;

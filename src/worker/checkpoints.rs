@@ -7,7 +7,7 @@ use super::restore::{self, Origins};
 use super::snapshots::Snapshots;
 use crate::dataflow::clock::Times;
 use crate::query::Catalog;
-use crate::state::CheckpointStore;
+use crate::state::{CheckpointStore, Manifest};
 use crate::time::{Epoch, Timestamp};
 use crate::view::CheckpointInfo;
 
@@ -21,6 +21,7 @@ pub(super) type Reply = Box<dyn FnOnce(Result<CheckpointInfo, String>) + Send>;
 /// A checkpoint under way.
 struct Taking {
     epoch: Epoch,
+    label: Option<String>,
     replies: Vec<Reply>,
     origins: Origins,
     times: Option<Times>,
@@ -37,7 +38,7 @@ pub(super) struct Taker {
     /// The times of retained checkpoints, oldest first.
     retained: VecDeque<(Epoch, Times)>,
     taking: Option<Taking>,
-    asked: Vec<Reply>,
+    asked: Vec<(Option<String>, Reply)>,
     begun_at: Instant,
     /// Whether anything was read since the last checkpoint.
     moved: bool,
@@ -80,14 +81,22 @@ impl Taker {
         self.journalled = self.journalled.saturating_add(1);
     }
 
-    /// Asks for one at the next epoch.
-    pub fn ask(&mut self, reply: Reply) {
-        self.asked.push(reply);
+    /// Asks for one at the next epoch, to be kept until it is deleted where it has a label.
+    pub fn ask(&mut self, label: Option<String>, reply: Reply) {
+        self.asked.push((label, reply));
+    }
+
+    /// Who hears of the next one, and its label. Who asked for another label waits for another.
+    fn next_asked(&mut self) -> (Option<String>, Vec<Reply>) {
+        let label = self.asked.iter().find_map(|(label, _)| label.clone());
+        let is_next = |asked: &mut (Option<String>, Reply)| asked.0.is_none() || asked.0 == label;
+        let next: Vec<_> = self.asked.extract_if(.., is_next).collect();
+        (label, next.into_iter().map(|(_, reply)| reply).collect())
     }
 
     /// Says no to who asked: no epoch can be cut now.
     pub fn refuse(&mut self, why: &str) {
-        for reply in self.asked.drain(..) {
+        for (_, reply) in self.asked.drain(..) {
             reply(Err(why.to_owned()));
         }
     }
@@ -103,12 +112,13 @@ impl Taker {
     /// Begins one as of an epoch, before the epoch is fed; what it reads is read from there.
     pub fn begin(&mut self, epoch: Epoch, origins: Origins, now: Instant) {
         self.begun_at = now;
-        let replies = std::mem::take(&mut self.asked);
+        let (label, replies) = self.next_asked();
         match self.store.begin(epoch, self.run) {
             Ok(writer) => {
                 self.snapshots.begin(writer, self.segments);
                 self.taking = Some(Taking {
                     epoch,
+                    label,
                     replies,
                     origins,
                     times: None,
@@ -151,7 +161,8 @@ impl Taker {
     pub fn publish(&mut self, times: Times, catalog: &Catalog, now: Timestamp) {
         if let Some(taking) = &mut self.taking {
             let manifest = restore::manifest(&times, &taking.origins, catalog, now);
-            self.snapshots.publish(manifest);
+            let label = taking.label.clone();
+            self.snapshots.publish(Manifest { label, ..manifest });
             taking.times = Some(times);
         }
     }
@@ -236,7 +247,14 @@ mod tests {
         );
         idle.fed(false);
         assert!(idle.wants(due), "the journal must not grow for ever");
+        idle.ask(Some("one".to_owned()), Box::new(drop));
+        idle.ask(Some("two".to_owned()), Box::new(drop));
+        idle.ask(None, Box::new(drop));
         idle.begin(1, Origins::new(), due);
+        let taking = idle.taking.as_ref().unwrap();
+        assert_eq!(taking.label.as_deref(), Some("one"));
+        assert_eq!(taking.replies.len(), 2);
+        assert!(idle.is_asked(), "another label is for another checkpoint");
         assert!(idle.awaits(1));
         assert!(!idle.wants(due + INTERVAL), "one at a time");
     }

@@ -38,8 +38,8 @@ pub(super) enum Message {
     Arrival,
     /// The workers said something.
     Said(Said),
-    /// A checkpoint is wanted.
-    Take(Reply),
+    /// A checkpoint is wanted, with a label if it is to be kept.
+    Take(Option<String>, Reply),
     /// A checkpoint ended.
     Heard(Epoch, Result<CheckpointInfo, String>),
     /// Journal lines are on disk, or cannot be.
@@ -296,7 +296,7 @@ impl Coordinator {
             Message::Said(Said::Ended) => {
                 return Err(RunError::Panicked("the dataflow ended early".to_owned()).into());
             }
-            Message::Take(reply) => self.taker.ask(reply),
+            Message::Take(label, reply) => self.taker.ask(label, reply),
             Message::Heard(epoch, result) => {
                 let needed = self.taker.heard(epoch, &result);
                 if result.is_ok()
@@ -478,7 +478,7 @@ impl Coordinator {
         let (done, outcome) = channel();
         // Nobody may be left to hear it.
         self.taker
-            .ask(Box::new(move |result| drop(done.send(result))));
+            .ask(None, Box::new(move |result| drop(done.send(result))));
         self.progress.hindered = None;
         while outcome.try_recv().is_err() && since.elapsed() < LAST_CHECKPOINT {
             if let Ok(message) = inbox.recv_timeout(Duration::from_millis(20)) {

@@ -123,9 +123,13 @@ pub struct Live {
 }
 
 impl Checkpoints for Live {
-    fn take(&self, reply: Box<dyn FnOnce(Result<CheckpointInfo, String>) + Send>) {
-        if let Err(unsent) = self.messages.send(Message::Take(reply))
-            && let Message::Take(reply) = unsent.0
+    fn take(
+        &self,
+        label: Option<String>,
+        reply: Box<dyn FnOnce(Result<CheckpointInfo, String>) + Send>,
+    ) {
+        if let Err(unsent) = self.messages.send(Message::Take(label, reply))
+            && let Message::Take(_, reply) = unsent.0
         {
             reply(Err("the service is stopping".to_owned()));
         }

@@ -8,8 +8,6 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arrow_array::RecordBatch;
-
 use super::cuts::{Cutter, SPLIT_BYTES};
 use super::partitions::Partitions;
 use super::replay::{KeepAll, Kept, ReplayError, Replayed, readings};
@@ -17,7 +15,7 @@ use super::restore::{self, Fate};
 use super::run::{Dataflow, Hands, RunError, Said, Setup};
 use crate::dataflow::clock::{Times, visible};
 use crate::dataflow::feed::Plan;
-use crate::dataflow::vault::{Encode, Vault};
+use crate::dataflow::vault::{Encode, Saved, Vault, Work};
 use crate::query::{Catalog, Query};
 use crate::source::Source;
 use crate::state::{Checkpoint, CheckpointStore, Fingerprint, JournalEntry, JournalReader};
@@ -69,10 +67,7 @@ impl Reproduction {
             manifest.map(|manifest| manifest.epoch),
             restore::times(manifest, &self.catalog),
         );
-        let rows = match &checkpoint {
-            Some(checkpoint) => restore::rows(checkpoint, &self.catalog)?,
-            None => BTreeMap::new(),
-        };
+        let lasts = restore::lasts(manifest, &self.catalog);
         let mut epochs = JournalReader::inspect(data_dir, from.unwrap_or(0))?.peekable();
         let kept = Arc::new(Kept::default());
         let (dataflow, heard) = start(Setup {
@@ -82,10 +77,9 @@ impl Reproduction {
             times: times.clone(),
             max_ahead: self.max_ahead,
             final_only: false,
-            hands: hands(rows, &kept),
+            hands: hands(checkpoint, &kept),
             said: Box::new(|_| {}),
         })?;
-        let lasts = restore::lasts(manifest, &self.catalog);
         let readings = readings(self.sources, &self.catalog)?;
         let mut run = Run {
             partitions: Partitions::new(readings, &times, &lasts, hours(1), BTreeMap::new()),
@@ -273,12 +267,10 @@ fn start(setup: Setup) -> Result<(Dataflow, Receiver<Said>), RunError> {
     Ok((Dataflow::start(Setup { said, ..setup })?, heard))
 }
 
-type Rows = BTreeMap<String, Vec<RecordBatch>>;
-
-fn hands(rows: Rows, kept: &Arc<Kept>) -> Arc<dyn Fn(usize) -> Hands + Send + Sync> {
-    let (rows, kept) = (Arc::new(rows), Arc::clone(kept));
+fn hands(from: Option<Checkpoint>, kept: &Arc<Kept>) -> Arc<dyn Fn(usize) -> Hands + Send + Sync> {
+    let (from, kept) = (Arc::new(from), Arc::clone(kept));
     Arc::new(move |_| Hands {
-        vault: Rc::new(Restored(Arc::clone(&rows))),
+        vault: Rc::new(Restored(Arc::clone(&from))),
         outlet: Box::new(KeepAll {
             kept: Arc::clone(&kept),
         }),
@@ -286,12 +278,22 @@ fn hands(rows: Rows, kept: &Arc<Kept>) -> Arc<dyn Fn(usize) -> Hands + Send + Sy
 }
 
 /// A vault to find rows in, and to save none.
-struct Restored(Arc<Rows>);
+struct Restored(Arc<Option<Checkpoint>>);
 
 impl Vault for Restored {
-    fn restore(&self, boundary: &str) -> Vec<RecordBatch> {
-        self.0.get(boundary).cloned().unwrap_or_default()
+    fn is_kept(&self) -> bool {
+        false
+    }
+
+    fn restore(&self, boundary: &str) -> Saved {
+        restore::saved(Option::as_ref(&self.0), boundary)
     }
 
     fn save(&self, _boundary: &str, _epoch: Epoch, _rows: Encode) {}
+
+    fn is_busy(&self) -> bool {
+        false
+    }
+
+    fn elsewhere(&self, _work: Work) {}
 }

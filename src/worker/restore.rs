@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::dataflow::clock::{NONE, PartitionTime, StreamTime, Times, visible};
+use crate::dataflow::vault::Saved;
 use crate::query::Catalog;
 use crate::record::LastRecord;
 use crate::state::{
@@ -65,6 +66,17 @@ pub fn fates(
         fates.entry(name.clone()).or_insert(Fate::Dropped);
     }
     Ok(fates)
+}
+
+/// What a checkpoint holds of a boundary; nothing where there is none.
+pub fn saved(checkpoint: Option<&Checkpoint>, boundary: &str) -> Saved {
+    let state = checkpoint.and_then(|from| from.manifest().boundaries.get(boundary));
+    let layers = checkpoint.map(|from| from.layers(boundary));
+    Saved {
+        layers: layers.unwrap_or_default(),
+        is_of_changes: state.is_some_and(|state| state.is_layered),
+        note: state.and_then(|state| state.note),
+    }
 }
 
 /// The streams' times to start from.

@@ -131,14 +131,7 @@ struct WorkerVault {
 
 impl Vault for WorkerVault {
     fn restore(&self, boundary: &str) -> Saved {
-        let state = |from: &Arc<Checkpoint>| from.manifest().boundaries.get(boundary).cloned();
-        let state = self.restored.as_ref().and_then(state).unwrap_or_default();
-        let layers = |from: &Arc<Checkpoint>| from.layers(boundary);
-        Saved {
-            layers: self.restored.as_ref().map(layers).unwrap_or_default(),
-            is_of_changes: state.is_layered,
-            note: state.note,
-        }
+        super::restore::saved(self.restored.as_deref(), boundary)
     }
 
     fn save(&self, boundary: &str, epoch: Epoch, rows: Encode) {

@@ -103,7 +103,7 @@ fn tokens_allow_what_they_are_for_over_tls() {
     let diff = reader.diff("clicks_per_user", answer.as_of, later.as_of);
     assert_eq!(diff.expect("both are retained").changes.len(), 3);
     assert_eq!(reader.queries().expect("it may read").queries[0].rows, 6);
-    assert!(admin.take_checkpoint().expect("it may").rows > 0);
+    assert!(admin.take_checkpoint(None).expect("it may").rows > 0);
     assert!(
         !reader
             .checkpoints()
@@ -147,7 +147,7 @@ fn who_may_not_is_told_so() {
         .each_ref()
         .map(|file| client(&service.url, Some(file)));
     assert!(refusal(reader.post("clicks", CLICK, None)).contains("does not allow to post"));
-    assert!(refusal(reader.take_checkpoint()).contains("does not allow to change"));
+    assert!(refusal(reader.take_checkpoint(None)).contains("does not allow to change"));
     assert!(refusal(writer.pull(&read(None))).contains("does not allow to read"));
     assert!(refusal(client(&service.url, None).queries()).contains("asks for a token"));
     let stranger = Client::new(&ServiceUrl {

@@ -108,14 +108,22 @@ const CHECKPOINT: CheckpointInfo = CheckpointInfo {
     published_at: 990_000,
     bytes: 4096,
     rows: 3,
+    label: None,
 };
 
 impl Checkpoints for FakeCheckpoints {
-    fn take(&self, reply: Box<dyn FnOnce(Result<CheckpointInfo, String>) + Send>) {
+    fn take(
+        &self,
+        label: Option<String>,
+        reply: Box<dyn FnOnce(Result<CheckpointInfo, String>) + Send>,
+    ) {
         if self.fails.load(Ordering::SeqCst) {
             reply(Err("the store refused".into()));
         } else {
-            reply(Ok(CHECKPOINT));
+            reply(Ok(CheckpointInfo {
+                label,
+                ..CHECKPOINT
+            }));
         }
     }
 

@@ -1,5 +1,6 @@
-//! Checkpoints of changes: whatever is written, merged, torn and started again, the newest says what
-//! there is, every retained one is whole, and the oldest needed shares nothing with the newest.
+//! Checkpoints of changes: whatever is written, merged, torn and started again, the newest says
+//! what there is, every retained one is whole, and the oldest needed shares nothing with the
+//! newest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
