@@ -84,6 +84,7 @@ fn the_documents_name_files_that_exist() {
         "README.md",
         "ARCHITECTURE.md",
         "CONTRIBUTING.md",
+        "docs/coming-from-flink.md",
         "docs/kafka.md",
         "docs/serving.md",
         "docs/time.md",

@@ -95,9 +95,67 @@ impl Event for Nexmark {
     }
 }
 
+pub fn people<'s>(flow: &Flow<'s>) -> Stream<'s, Arc<Person>> {
+    flow.stream::<Nexmark>().flat_map(|event| match event {
+        Nexmark::Person(person) => Some(Arc::clone(person)),
+        _ => None,
+    })
+}
+
+pub fn auctions<'s>(flow: &Flow<'s>) -> Stream<'s, Arc<Auction>> {
+    flow.stream::<Nexmark>().flat_map(|event| match event {
+        Nexmark::Auction(auction) => Some(Arc::clone(auction)),
+        _ => None,
+    })
+}
+
 pub fn bids<'s>(flow: &Flow<'s>) -> Stream<'s, Arc<Bid>> {
     flow.stream::<Nexmark>().flat_map(|event| match event {
         Nexmark::Bid(bid) => Some(Arc::clone(bid)),
         _ => None,
     })
+}
+
+/// Every auction with each bid that was made for it while it was open.
+pub fn bids_in_time<'s>(flow: &Flow<'s>) -> Table<'s, u64, (Arc<Auction>, Arc<Bid>)> {
+    let bids = bids(flow).key_by(|bid| bid.auction).keep_forever();
+    auctions(flow)
+        .key_by(|auction| auction.id)
+        .keep_forever()
+        .join(bids)
+        .filter(|_id, (auction, bid)| (auction.ts..=auction.expires).contains(&bid.ts))
+}
+
+/// An aggregate of all bids, of the low ones, of those between, and of the high ones.
+pub fn by_price<A>(of: A) -> impl Aggregate<Arc<Bid>, Out = (A::Out, A::Out, A::Out, A::Out)>
+where
+    A: Neutral<Arc<Bid>> + Clone,
+{
+    (
+        of.clone(),
+        of.clone().filter(|bid: &Arc<Bid>| bid.price < 10_000),
+        of.clone()
+            .filter(|bid: &Arc<Bid>| (10_000..1_000_000).contains(&bid.price)),
+        of.filter(|bid: &Arc<Bid>| bid.price >= 1_000_000),
+    )
+}
+
+/// The day, as in `2023-11-14`.
+pub fn day(ts: Timestamp) -> Text {
+    ts.to_string()[..10].into()
+}
+
+/// The minute of the day, as in `23:59`.
+pub fn minute(ts: Timestamp) -> Text {
+    ts.to_string()[11..16].into()
+}
+
+pub fn hour(ts: Timestamp) -> i64 {
+    ts.0.div_euclid(3_600_000).rem_euclid(24)
+}
+
+/// Exact up to 2^53.
+#[allow(clippy::cast_precision_loss, reason = "rounded once, beyond 2^53")]
+pub fn thousandths(n: u64) -> Float {
+    Float(n as f64 / 1000.0)
 }

@@ -1,6 +1,6 @@
 //! Every bid in euros instead of dollars.
 
-use super::events::bids;
+use super::events::{bids, thousandths};
 use waterclock::prelude::*;
 
 data! {
@@ -15,10 +15,4 @@ pub fn query(flow: Flow) -> Stream<InEuros> {
         ts: bid.ts,
         extra: bid.extra.clone(),
     })
-}
-
-/// Exact to the third decimal up to 2^53.
-#[allow(clippy::cast_precision_loss, reason = "rounded once, beyond 2^53")]
-fn thousandths(n: u64) -> Float {
-    Float(n as f64 / 1000.0)
 }

@@ -15,6 +15,7 @@ use waterclock::sink::kafka::{KafkaSettings, KafkaSink};
 use waterclock::source::file::{self, FileOptions, FileSource};
 use waterclock::source::kafka::{self, KafkaOptions, KafkaSource, Start};
 use waterclock::source::log::{EmbeddedLog, LogOptions, StreamDef, inspect};
+use waterclock::source::nexmark::{NexmarkOptions, NexmarkSource};
 use waterclock::source::registry::RegistryOptions;
 use waterclock::source::{Clock, Source, SourceError};
 use waterclock::state::DataDir;
@@ -249,6 +250,9 @@ pub fn recorded_sources(
         Ok(match configured.source {
             StreamSource::Log => Box::new(inspect(&log, name)?),
             StreamSource::File => Box::new(file_source(name, &configured)?),
+            StreamSource::Nexmark => {
+                Box::new(NexmarkSource::new(name, nexmark_options(&configured)))
+            }
             StreamSource::Kafka => bail!(
                 "stream '{name}' is read from Kafka: only what is in the log or in files can be \
                  replayed"
@@ -273,6 +277,18 @@ fn file_source(stream: &str, configured: &StreamConfig) -> Result<FileSource, So
         ..<_>::default()
     };
     FileSource::open(stream, &configured.paths, options)
+}
+
+/// Which events are made up.
+fn nexmark_options(configured: &StreamConfig) -> NexmarkOptions {
+    let usual = NexmarkOptions::default();
+    NexmarkOptions {
+        seed: configured.seed.unwrap_or(usual.seed),
+        rate: configured.rate.unwrap_or(1000).into(),
+        events: configured.events.unwrap_or_default(),
+        out_of_order: configured.out_of_order.unwrap_or_default(),
+        ..usual
+    }
 }
 
 /// Opens the log, and the files and topics that the configuration names.
@@ -307,6 +323,14 @@ pub fn sources(
                     .iter()
                     .map(|path| path.display().to_string());
                 let words = format!("file {}", paths.collect::<Vec<_>>().join(", "));
+                elsewhere.insert(stream.name.clone(), words.clone());
+                said.insert(stream.name.clone(), words);
+            }
+            StreamSource::Nexmark => {
+                let options = nexmark_options(&configured);
+                let source = NexmarkSource::new(&stream.name, options);
+                sources.push(Box::new(source.paced(Arc::clone(&clock))));
+                let words = "made-up events".to_owned();
                 elsewhere.insert(stream.name.clone(), words.clone());
                 said.insert(stream.name.clone(), words);
             }

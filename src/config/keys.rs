@@ -152,6 +152,10 @@ fn samples_of_one(section: &str) -> Table {
             format: Some(RecordFormat::Ndjson),
             lateness: Some(seconds(5)),
             max_drift: Some(seconds(60)),
+            seed: Some(42),
+            rate: Some(1000),
+            events: Some(1),
+            out_of_order: Some(seconds(5)),
             ..StreamConfig::default()
         }),
         "sinks" => Table::try_from(SinkConfig::default()),

@@ -169,6 +169,15 @@ pub struct StreamConfig {
     /// Overrides the record type's lateness bound.
     #[serde(with = "optional_duration_text")]
     pub lateness: Option<Duration>,
+    /// Decides which events are made up; 42 when absent.
+    pub seed: Option<u64>,
+    /// How many events are made up a second, of the wall clock as of event time; 1000 when absent.
+    pub rate: Option<u32>,
+    /// How many events are made up; no end to them when absent.
+    pub events: Option<u64>,
+    /// By how much made-up events are out of order at most; not at all when absent.
+    #[serde(with = "optional_duration_text")]
+    pub out_of_order: Option<Duration>,
     /// What to do with a record that cannot be read.
     pub poison: PoisonPolicy,
     /// How far the event time of a partition may run ahead of the slowest that is not idle; it
@@ -188,6 +197,8 @@ pub enum StreamSource {
     File,
     /// A Kafka topic.
     Kafka,
+    /// Made-up events of the Nexmark benchmark.
+    Nexmark,
 }
 
 /// What the bytes of a record are.

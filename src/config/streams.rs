@@ -6,7 +6,7 @@ use std::path::Path;
 use super::check::{invalid, lasts, within};
 use super::load::ConfigError;
 use super::settings::{Config, KafkaConfig, OnLost, RecordFormat, StreamConfig, StreamSource};
-use crate::time::{days, millis, seconds};
+use crate::time::{days, millis, minutes, seconds};
 
 /// Properties that are secrets: a configuration file is copied and committed.
 const SECRETS: [&str; 4] = [
@@ -150,6 +150,27 @@ fn validate(name: &str, stream: &StreamConfig) -> Result<(), ConfigError> {
             return invalid(&key(what), "is for files only: add source = \"file\"");
         }
     }
+    let is_made_up = stream.source == StreamSource::Nexmark;
+    for (what, is_set) in [
+        ("seed", stream.seed.is_some()),
+        ("rate", stream.rate.is_some()),
+        ("events", stream.events.is_some()),
+        ("out_of_order", stream.out_of_order.is_some()),
+    ] {
+        if is_set && !is_made_up {
+            return invalid(
+                &key(what),
+                "is for made-up events: add source = \"nexmark\"",
+            );
+        }
+    }
+    if let Some(rate) = stream.rate {
+        within(&key("rate"), rate.into(), 1, 10_000_000)?;
+    }
+    if let Some(behind) = stream.out_of_order {
+        // What is under way is held in memory.
+        lasts(&key("out_of_order"), behind, millis(0), minutes(1))?;
+    }
     if is_file && stream.paths.is_empty() {
         let reason = "is missing: a stream read from files needs at least one";
         return invalid(&key("paths"), reason);
@@ -167,6 +188,10 @@ fn validate_format(name: &str, stream: &StreamConfig) -> Result<(), ConfigError>
         StreamSource::Log => invalid(
             &key,
             "is for files and topics only: what is posted is always JSON",
+        ),
+        StreamSource::Nexmark => invalid(
+            &key,
+            "is for files and topics only: what is made up is always JSON",
         ),
         StreamSource::File if !is_of_files => {
             invalid(&key, "is none of files: write \"ndjson\" or \"csv\"")

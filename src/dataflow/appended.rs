@@ -3,16 +3,18 @@
 
 use std::collections::BTreeMap;
 
+use differential_dataflow::hashable::Hashable;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::changes::{Changes, Lasting, identity_of};
 use super::clock::Clock;
 use super::decode::Rec;
 use super::feed::Mark;
 use super::vault::Boundary;
 use crate::record::Text;
 use crate::row::{EncodeError, Row};
-use crate::time::Timestamp;
+use crate::time::{Epoch, Timestamp};
 
 /// The key of a stream's row: the stream, partition and position of the record it was made from.
 pub type Place = (Text, u32, u64);
@@ -26,7 +28,23 @@ pub struct Saved<T> {
     stream: Text,
     partition: u32,
     position: u64,
+    /// Where the row came up: epoch, worker, and which of theirs. Tells it from every other, also
+    /// where several alike are made of one record.
+    came: (Epoch, u32, u32),
     record: T,
+}
+
+impl<T> Lasting for Saved<T>
+where
+    T: Clone + Serialize + DeserializeOwned + Send + 'static,
+{
+    fn identity(&self) -> Result<Vec<u8>, EncodeError> {
+        identity_of(&self.came)
+    }
+
+    fn owner(&self) -> u64 {
+        self.came.hashed()
+    }
 }
 
 /// A record's row on its way to the answer.
@@ -47,6 +65,7 @@ impl<T: Clone + Serialize> Arriving<T> {
             stream: stream.clone(),
             partition,
             position,
+            came: Default::default(),
             record: record.data.clone(),
         });
         let row = row((stream, partition, position), &record.data)?;
@@ -61,11 +80,11 @@ fn row<T: Serialize>(place: (&str, u32, u64), record: &T) -> Result<Row, EncodeE
 
 /// One worker's share of the boundary: the records whose rows are shown, by their time.
 pub struct Appended<T> {
+    worker: u32,
     /// How long after its time a record is shown, in ms.
     keep: i64,
-    boundary: Boundary,
+    saving: Changes<Saved<T>>,
     kept: BTreeMap<i64, Vec<Saved<T>>>,
-    restored: Vec<Saved<T>>,
 }
 
 impl<T> Appended<T>
@@ -73,18 +92,23 @@ where
     T: Clone + Serialize + DeserializeOwned + Send + 'static,
 {
     /// Starts with the records saved for this worker.
-    pub fn new(keep: i64, boundary: Boundary, is_mine: impl Fn(&Place) -> bool) -> Appended<T> {
-        let is_mine = |s: &Saved<T>| is_mine(&(s.stream.clone(), s.partition, s.position));
-        let restored = boundary.restore(is_mine);
+    pub fn new(
+        worker: u32,
+        keep: i64,
+        boundary: Boundary,
+        owns: impl Fn(u64) -> bool + 'static,
+    ) -> Appended<T> {
         Appended {
+            worker,
             keep,
-            boundary,
+            saving: Changes::new(boundary, owns),
             kept: BTreeMap::new(),
-            restored,
         }
     }
 
-    /// Takes a closed epoch, with the query's watermark; gives the rows that come and go.
+    /// Takes a closed epoch, with the query's watermark; gives the rows that come and go. What
+    /// expires came in an epoch before: every row is there for one epoch at least, since sinks send
+    /// what was shown (decision record 0010).
     pub fn retire(
         &mut self,
         clock: &Clock,
@@ -92,29 +116,39 @@ where
         arriving: Vec<Arriving<T>>,
     ) -> Result<Vec<(Row, i64)>, EncodeError> {
         let mut rows = Vec::with_capacity(arriving.len());
-        for saved in std::mem::take(&mut self.restored) {
-            rows.push((saved_row(&saved)?, 1));
-            self.kept.entry(saved.time).or_default().push(saved);
-        }
-        for Arriving { row, saved } in arriving {
-            rows.push((row, 1));
-            if let Some(saved) = saved {
-                self.kept.entry(saved.time).or_default().push(saved);
+        // The epoch restored is shown as it was.
+        if let Some(restored) = self.saving.restore() {
+            for saved in restored.rows {
+                rows.push((saved_row(&saved)?, 1));
+                self.take(saved);
             }
-        }
-        if clock.mark != Mark::End {
+            self.saving.is_restored();
+        } else if clock.mark != Mark::End {
             self.expire(watermark.saturating_sub(self.keep), &mut rows)?;
         }
+        for (number, Arriving { row, saved }) in (0..).zip(arriving) {
+            rows.push((row, 1));
+            if let Some(mut saved) = saved {
+                saved.came = (clock.epoch, self.worker, number);
+                self.take(saved);
+            }
+        }
         if clock.mark == Mark::Checkpoint {
-            let kept = self.kept.values().flatten().cloned();
-            self.boundary.save(clock.epoch, kept.collect());
+            self.saving.save(clock.epoch, 0);
+        } else {
+            self.saving.hand_over();
         }
         Ok(rows)
     }
 
+    fn take(&mut self, saved: Saved<T>) {
+        self.saving.put(|| saved.clone());
+        self.kept.entry(saved.time).or_default().push(saved);
+    }
+
     /// Makes the checkpoint of an epoch fail: the rows are not to be trusted.
     pub fn refuse_save(&self, clock: &Clock) {
-        self.boundary.refuse(clock.epoch);
+        self.saving.refuse(clock.epoch);
     }
 
     /// Removes the rows of the records that happened not after `until`.
@@ -125,6 +159,7 @@ where
             }
             for saved in oldest.remove() {
                 rows.push((saved_row(&saved)?, -1));
+                self.saving.gone(|| saved);
             }
         }
         Ok(())

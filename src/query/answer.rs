@@ -152,7 +152,8 @@ where
             out.push(row.map_err(|error| error.to_string())?);
             Ok(())
         });
-        let appended = Appended::new(keep, boundary, flow.is_mine::<Place>());
+        let worker = u32::try_from(flow.scope().index()).expect("there are few workers");
+        let appended = Appended::new(worker, keep, boundary, flow.owns());
         Answer {
             def: define::<Place, T>(&flow, doc, true),
             notices: Rc::clone(&flow.notices),

@@ -1,5 +1,5 @@
-//! The language queries are written in. A query is a function from a [`Flow`] to a [`Table`];
-//! its stages are types, so that what makes no sense does not compile.
+//! The language queries are written in. A query is a function from a [`Flow`] to a [`Table`] or a
+//! [`Stream`]; its stages are types, so that what makes no sense does not compile.
 //!
 //! Query code cannot see sources, HTTP or the number of workers.
 //!

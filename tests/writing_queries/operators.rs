@@ -16,6 +16,12 @@ pub fn words(flow: Flow) -> Table<(Text, Window), u64> {
         .count()
 }
 
+/// What sold for ten or more, for a day.
+pub fn dear(flow: Flow) -> Stream<Text> {
+    let dear = flow.stream::<Sale>().filter(|sale| sale.amount >= 10);
+    dear.map(|sale| sale.item.clone()).retain(days(1))
+}
+
 fn by_shop(flow: Flow) -> Windowed<Text, Sale> {
     flow.stream::<Sale>()
         .key_by(|sale| sale.shop.clone())

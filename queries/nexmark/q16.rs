@@ -1,0 +1,55 @@
+//! The same for each channel, and when it was last used.
+
+use std::sync::Arc;
+
+use super::events::{Bid, bids, by_price, day, minute};
+use waterclock::prelude::*;
+
+data! {
+    pub struct Daily {
+        channel: Text,
+        day: Text,
+        last_minute: Text,
+        bids_all: u64,
+        bids_low: u64,
+        bids_mid: u64,
+        bids_high: u64,
+        bidders_all: u64,
+        bidders_low: u64,
+        bidders_mid: u64,
+        bidders_high: u64,
+        auctions_all: u64,
+        auctions_low: u64,
+        auctions_mid: u64,
+        auctions_high: u64,
+    }
+}
+
+pub fn query(flow: Flow) -> Table<(Text, Text), Daily> {
+    bids(&flow)
+        .key_by(|bid| (bid.channel.clone(), day(bid.ts)))
+        .forever()
+        .aggregate((
+            max(|bid: &Arc<Bid>| minute(bid.ts)),
+            by_price(count()),
+            by_price(distinct(|bid: &Arc<Bid>| bid.bidder)),
+            by_price(distinct(|bid: &Arc<Bid>| bid.auction)),
+        ))
+        .map_values(|(channel, day), (last, bids, bidders, auctions)| Daily {
+            channel: channel.clone(),
+            day: day.clone(),
+            last_minute: last.clone(),
+            bids_all: bids.0,
+            bids_low: bids.1,
+            bids_mid: bids.2,
+            bids_high: bids.3,
+            bidders_all: bidders.0,
+            bidders_low: bidders.1,
+            bidders_mid: bidders.2,
+            bidders_high: bidders.3,
+            auctions_all: auctions.0,
+            auctions_low: auctions.1,
+            auctions_mid: auctions.2,
+            auctions_high: auctions.3,
+        })
+}

@@ -1,0 +1,45 @@
+//! Day by day what was bid for each auction.
+
+use std::sync::Arc;
+
+use super::events::{Bid, bids, by_price, day};
+use waterclock::prelude::*;
+
+data! {
+    pub struct Daily {
+        auction: u64,
+        day: Text,
+        bids_all: u64,
+        bids_low: u64,
+        bids_mid: u64,
+        bids_high: u64,
+        lowest: u64,
+        highest: u64,
+        mean: i128,
+        total: i128,
+    }
+}
+
+pub fn query(flow: Flow) -> Table<(u64, Text), Daily> {
+    bids(&flow)
+        .key_by(|bid| (bid.auction, day(bid.ts)))
+        .forever()
+        .aggregate((
+            by_price(count()),
+            min(|bid: &Arc<Bid>| bid.price),
+            max(|bid: &Arc<Bid>| bid.price),
+            sum(|bid: &Arc<Bid>| bid.price),
+        ))
+        .map_values(|(auction, day), (bids, lowest, highest, total)| Daily {
+            auction: *auction,
+            day: day.clone(),
+            bids_all: bids.0,
+            bids_low: bids.1,
+            bids_mid: bids.2,
+            bids_high: bids.3,
+            lowest: *lowest,
+            highest: *highest,
+            mean: total / i128::from(bids.0),
+            total: *total,
+        })
+}

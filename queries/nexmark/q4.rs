@@ -1,0 +1,20 @@
+//! The mean of the best bids for the auctions of each category.
+
+use super::events::bids_in_time;
+use waterclock::prelude::*;
+
+data! {
+    pub struct Mean { category: u64, avg_best: i128 }
+}
+
+pub fn query(flow: Flow) -> Table<u64, Mean> {
+    bids_in_time(&flow)
+        .map(|id, (auction, bid)| ((*id, auction.category), bid.price))
+        .max(|_auction, price| *price)
+        .map(|(_id, category), best| (*category, *best))
+        .sum_and_count(|_category, best| *best)
+        .map_values(|category, (sum, count)| Mean {
+            category: *category,
+            avg_best: sum / i128::from(*count),
+        })
+}

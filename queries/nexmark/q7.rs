@@ -1,0 +1,29 @@
+//! The highest bids of every ten seconds. Who bids as much at the very end is among them; bids are
+//! kept for an hour.
+
+use super::events::bids;
+use waterclock::prelude::*;
+
+data! {
+    pub struct Highest { auction: u64, price: u64, bidder: u64, ts: Timestamp, extra: Text }
+}
+
+pub fn query(flow: Flow) -> Table<u64, Highest> {
+    let best = bids(&flow)
+        .key_by(|_bid| ())
+        .window(tumbling(seconds(10)))
+        .max(|bid| bid.price)
+        .map(|((), window), price| (*price, *window));
+    bids(&flow)
+        .key_by(|bid| bid.price)
+        .keep(hours(1))
+        .join(best)
+        .filter(|_price, (bid, window)| (window.start..=window.end).contains(&bid.ts))
+        .map_values(|price, (bid, _window)| Highest {
+            auction: bid.auction,
+            price: *price,
+            bidder: bid.bidder,
+            ts: bid.ts,
+            extra: bid.extra.clone(),
+        })
+}
