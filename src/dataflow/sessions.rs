@@ -6,8 +6,8 @@
 //! session that ends at or before that, less 1 ms, is closed to it and never merges again. A
 //! record is late if what it would be merged into has ended.
 //!
-//! Open sessions of a key lie in order of their starts; a record looks at those it is merged with
-//! and one more, however long they are and however many there were.
+//! A record looks at the open sessions of its key, and they are few: they end later than the
+//! watermark less the allowed lateness. How long they are, and how many there were, is no matter.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -78,10 +78,9 @@ pub struct Saved<K, A> {
     acc: A,
 }
 
-struct Session<A> {
-    end: i64,
-    acc: A,
-}
+/// A session: its key, its start and its end. Two of a key may have the same start where one was
+/// closed to a record of another partition.
+type Place<K> = (K, i64, i64);
 
 /// One change of the table of sessions.
 pub type Update<K, V> = (((K, Window), V), Epoch, isize);
@@ -91,14 +90,14 @@ pub struct Sessions<K, T, A: Aggregate<T>> {
     shape: SessionShape,
     aggregate: Rc<A>,
     boundary: Boundary,
-    /// Open sessions by key and start.
-    open: BTreeMap<(K, i64), Session<A::Acc>>,
+    /// Open sessions.
+    open: BTreeMap<Place<K>, A::Acc>,
     /// The open sessions by end.
     ends: BTreeSet<(i64, K, i64)>,
     /// Final sessions by end, with their starts.
     done: BTreeMap<i64, Vec<(K, i64, A::Acc)>>,
     /// Sessions of this epoch that are not shown as they are.
-    unshown: BTreeSet<(K, i64)>,
+    unshown: BTreeSet<Place<K>>,
     restored: Vec<Saved<K, A::Acc>>,
 }
 
@@ -150,10 +149,16 @@ where
         for event in events {
             self.take(event, epoch, out, late);
         }
-        for (key, start) in std::mem::take(&mut self.unshown) {
-            if let Some((key, session)) = self.open.get_key_value(&(key, start)) {
-                let value = self.aggregate.finish(&session.acc);
-                out.push(update(&key.0, start, session.end, value, epoch, 1));
+        for at in std::mem::take(&mut self.unshown) {
+            if let Some(acc) = self.open.get(&at) {
+                out.push(update(
+                    &at.0,
+                    at.1,
+                    at.2,
+                    self.aggregate.finish(acc),
+                    epoch,
+                    1,
+                ));
             }
         }
         self.close(watermark, epoch, out);
@@ -177,21 +182,18 @@ where
         let (mut start, mut end) = (event.time, event.time.saturating_add(self.shape.gap));
         let mut merged = Vec::new();
         loop {
-            // Of sessions open at the same time a later start means a later end: those that the
-            // record meets are neighbours, and the first that it does not ends the search.
-            let upto = (event.key.clone(), end);
-            let Some(((key, from), session)) = self.open.range(..=upto).next_back() else {
+            // A session that is closed to this record may lie among those that are not.
+            let key = || event.key.clone();
+            let of_key = (key(), i64::MIN, i64::MIN)..=(key(), end, i64::MAX);
+            let met = self.open.range(of_key).rev().find(|((.., until), _)| {
+                *until >= start && !self.shape.is_closed(*until, event.watermark)
+            });
+            let Some((at, _)) = met else {
                 break;
             };
-            let is_met = *key == event.key
-                && session.end >= event.time
-                && !self.shape.is_closed(session.end, event.watermark);
-            if !is_met {
-                break;
-            }
-            let (from, until) = (*from, session.end);
-            (start, end) = (start.min(from), end.max(until));
-            merged.extend(self.remove(&event.key, from, epoch, out));
+            let at = at.clone();
+            (start, end) = (start.min(at.1), end.max(at.2));
+            merged.extend(self.remove(&at, epoch, out));
         }
         if merged.is_empty() && self.shape.is_closed(end, event.watermark) {
             late.push(notice(event));
@@ -208,33 +210,31 @@ where
             }
             None => event.acc,
         };
-        self.insert(event.key, start, Session { end, acc });
+        self.insert((event.key, start, end), acc);
     }
 
-    fn insert(&mut self, key: K, start: i64, session: Session<A::Acc>) {
-        self.ends.insert((session.end, key.clone(), start));
+    fn insert(&mut self, at: Place<K>, acc: A::Acc) {
+        self.ends.insert((at.2, at.0.clone(), at.1));
         if !self.shape.final_only {
-            self.unshown.insert((key.clone(), start));
+            self.unshown.insert(at.clone());
         }
-        self.open.insert((key, start), session);
+        self.open.insert(at, acc);
     }
 
     /// Takes an open session out; its row goes if it was shown.
     fn remove(
         &mut self,
-        key: &K,
-        start: i64,
+        at: &Place<K>,
         epoch: Epoch,
         out: &mut Vec<Update<K, A::Out>>,
     ) -> Option<A::Acc> {
-        let at = (key.clone(), start);
-        let session = self.open.remove(&at)?;
-        self.ends.remove(&(session.end, at.0.clone(), start));
-        if !self.shape.final_only && !self.unshown.remove(&at) {
-            let value = self.aggregate.finish(&session.acc);
-            out.push(update(key, start, session.end, value, epoch, -1));
+        let acc = self.open.remove(at)?;
+        self.ends.remove(&(at.2, at.0.clone(), at.1));
+        if !self.shape.final_only && !self.unshown.remove(at) {
+            let value = self.aggregate.finish(&acc);
+            out.push(update(&at.0, at.1, at.2, value, epoch, -1));
         }
-        Some(session.acc)
+        Some(acc)
     }
 
     fn close(&mut self, watermark: i64, epoch: Epoch, out: &mut Vec<Update<K, A::Out>>) {
@@ -245,16 +245,16 @@ where
             let Some((end, key, start)) = self.ends.pop_first() else {
                 break;
             };
-            let Some(session) = self.open.remove(&(key.clone(), start)) else {
+            let Some(acc) = self.open.remove(&(key.clone(), start, end)) else {
                 continue;
             };
             if self.shape.final_only {
-                let value = self.aggregate.finish(&session.acc);
+                let value = self.aggregate.finish(&acc);
                 out.push(update(&key, start, end, value, epoch, 1));
             }
             if !self.shape.is_replay {
                 let done = self.done.entry(end).or_default();
-                done.push((key, start, session.acc));
+                done.push((key, start, acc));
             }
         }
     }
@@ -286,7 +286,7 @@ where
             out.push(update(&key, start, end, value, epoch, 1));
             self.done.entry(end).or_default().push((key, start, acc));
         } else {
-            self.insert(key, start, Session { end, acc });
+            self.insert((key, start, end), acc);
         }
     }
 
@@ -299,7 +299,7 @@ where
             acc: acc.clone(),
         };
         let open = self.open.iter();
-        let open = open.map(|((key, start), s)| row(key, *start, s.end, false, &s.acc));
+        let open = open.map(|((key, start, end), acc)| row(key, *start, *end, false, acc));
         let done = self.done.iter().flat_map(|(end, sessions)| {
             let sessions = sessions.iter();
             sessions.map(move |(key, start, acc)| row(key, *start, *end, true, acc))
