@@ -1,5 +1,7 @@
 //! How many bids somebody made in one go: none of them ten seconds after the one before.
 
+use std::time::Duration;
+
 use super::events::bids;
 use waterclock::prelude::*;
 
@@ -8,9 +10,14 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Table<(u64, Window), Visit> {
+    visits(flow, seconds(10))
+}
+
+/// Visits that are over once the bidder is silent for `gap`.
+pub fn visits(flow: Flow, gap: Duration) -> Table<(u64, Window), Visit> {
     bids(&flow)
         .key_by(|bid| bid.bidder)
-        .window(session(seconds(10)))
+        .window(session(gap))
         .count()
         .map_values(|(bidder, window), n| Visit {
             bidder: *bidder,

@@ -1,21 +1,8 @@
 //! How many bids somebody made in one go: none of them a second after the one before.
 
-use super::events::bids;
+use super::q11::{Visit, visits};
 use waterclock::prelude::*;
 
-data! {
-    pub struct Visit { bidder: u64, n: u64, started: Timestamp, ended: Timestamp }
-}
-
 pub fn query(flow: Flow) -> Table<(u64, Window), Visit> {
-    bids(&flow)
-        .key_by(|bid| bid.bidder)
-        .window(session(seconds(1)))
-        .count()
-        .map_values(|(bidder, window), n| Visit {
-            bidder: *bidder,
-            n: *n,
-            started: window.start,
-            ended: window.end,
-        })
+    visits(flow, seconds(1))
 }

@@ -146,11 +146,6 @@ where
         self.kept.entry(saved.time).or_default().push(saved);
     }
 
-    /// Makes the checkpoint of an epoch fail: the rows are not to be trusted.
-    pub fn refuse_save(&self, clock: &Clock) {
-        self.saving.refuse(clock.epoch);
-    }
-
     /// Removes the rows of the records that happened not after `until`.
     fn expire(&mut self, until: i64, rows: &mut Vec<(Row, i64)>) -> Result<(), EncodeError> {
         while let Some(oldest) = self.kept.first_entry() {

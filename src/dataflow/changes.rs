@@ -131,11 +131,6 @@ impl<R: Lasting> Changes<R> {
         }
     }
 
-    /// Makes the checkpoint of an epoch fail: the rows are not to be trusted.
-    pub fn refuse(&self, epoch: Epoch) {
-        self.boundary.refuse(epoch);
-    }
-
     /// Saves what changed, as of `epoch`, with a number that is given back with the rows.
     pub fn save(&mut self, epoch: Epoch, note: i64) {
         let (net, fresh) = (Arc::clone(&self.net), std::mem::take(&mut self.fresh));

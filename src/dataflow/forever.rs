@@ -122,11 +122,6 @@ where
         }
     }
 
-    /// Makes the checkpoint of an epoch fail: what user code left half done must not be saved.
-    pub fn refuse_save(&self, epoch: Epoch) {
-        self.changes.refuse(epoch);
-    }
-
     fn take(
         &mut self,
         epoch: Epoch,

@@ -167,11 +167,6 @@ where
         }
     }
 
-    /// Makes the checkpoint of an epoch fail: what user code left half done must not be saved.
-    pub fn refuse_save(&self, epoch: Epoch) {
-        self.boundary.refuse(epoch);
-    }
-
     fn take(
         &mut self,
         event: Arriving<K, A::Acc>,

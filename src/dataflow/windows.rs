@@ -249,12 +249,6 @@ where
         }
     }
 
-    /// Makes the checkpoint of an epoch fail: what user code left half done must not be saved. A
-    /// restart continues from the older checkpoint.
-    pub fn refuse_save(&self, epoch: Epoch) {
-        self.changes.refuse(epoch);
-    }
-
     fn show_or_await(&mut self, event: &Folded<K, A::Acc>, emit: &mut Emit<'_, K, A::Out>) {
         if self.shape.final_only {
             self.await_close(event);

@@ -11,6 +11,7 @@ use timely::dataflow::Stream as Flowing;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 
 use super::catalog::QueryDef;
+use super::failing::Failing;
 use super::flow::{Answers, Flow, Notices};
 use super::schema::json_schema;
 use super::stream::{Stream, transform};
@@ -18,7 +19,6 @@ use super::table::Table;
 use crate::dataflow::appended::{Appended, Arriving, Place, Saved};
 use crate::dataflow::clock::{Clock, visible};
 use crate::dataflow::decode::guard;
-use crate::dataflow::feed::Mark;
 use crate::dataflow::keyed::Arrangeable;
 use crate::dataflow::retire::{by_update_time, retire, stamped};
 use crate::row::Row;
@@ -153,11 +153,12 @@ where
             Ok(())
         });
         let worker = u32::try_from(flow.scope().index()).expect("there are few workers");
+        let failing = Failing::new(&boundary, &flow.fail);
         let appended = Appended::new(worker, keep, boundary, flow.owns());
         Answer {
             def: define::<Place, T>(&flow, doc, true),
             notices: Rc::clone(&flow.notices),
-            attach: Box::new(move |answers| append(&flow, arriving, appended, answers)),
+            attach: Box::new(move |answers| append(&flow, arriving, (appended, failing), answers)),
         }
     }
 }
@@ -181,31 +182,21 @@ where
 fn append<'s, T>(
     flow: &Flow<'s>,
     arriving: Flowing<'s, Epoch, Vec<Batched<T>>>,
-    mut appended: Appended<T>,
+    (mut appended, mut failing): (Appended<T>, Failing),
     mut answers: Answers,
 ) -> Flowing<'s, Epoch, Vec<()>>
 where
     T: Clone + Serialize + DeserializeOwned + Send + 'static,
 {
-    let (watermark, fail) = (flow.watermark(), Rc::clone(&flow.fail));
-    let mut has_failed = false;
+    let watermark = flow.watermark();
     let logic = move |clock: &Clock, batches: Vec<Batched<T>>, _: &mut Vec<()>, _: &mut Vec<()>| {
         let at = watermark(clock);
         let mut rows = Vec::new();
-        if !has_failed {
+        failing.retire(clock, &mut rows, |rows| {
             let arriving = batches.into_iter().flat_map(Rc::unwrap_or_clone).collect();
-            let retired = guard(|| appended.retire(clock, at, arriving));
-            match retired.and_then(|rows| rows.map_err(|error| error.to_string())) {
-                Ok(changed) => rows = changed,
-                Err(reason) => {
-                    has_failed = true;
-                    fail(reason);
-                }
-            }
-        }
-        if has_failed && clock.mark == Mark::Checkpoint {
-            appended.refuse_save(clock);
-        }
+            *rows = (appended.retire(clock, at, arriving)).map_err(|error| error.to_string())?;
+            Ok(())
+        });
         answers(clock.epoch, visible(at), rows);
     };
     retire(arriving, flow.clocks(), Pipeline, stamped, "Append", |_| {

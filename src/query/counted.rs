@@ -8,6 +8,7 @@ use differential_dataflow::hashable::Hashable;
 use timely::dataflow::channels::pact::Exchange;
 
 use super::Table;
+use super::failing::Failing;
 use super::latest::unbatched;
 use super::stamp::Stamp;
 use super::stream::{Keyed, transform};
@@ -16,7 +17,6 @@ use crate::dataflow::aggregate::Aggregate;
 use crate::dataflow::clock::Clock;
 use crate::dataflow::counted::{Arriving, CountShape, Counted, Saved};
 use crate::dataflow::decode::guard;
-use crate::dataflow::feed::Mark;
 use crate::dataflow::keyed::Arrangeable;
 use crate::dataflow::retire::{retire, stamped};
 use crate::time::{days, millis_of};
@@ -116,23 +116,17 @@ impl WindowKind for Records {
         });
         let name = format!("records-{}-{}", aggregate.name(), self.size);
         let boundary = flow.boundary::<Saved<K, A::Acc>>(&name);
+        let mut failing = Failing::new(&boundary, &flow.fail);
         let mut counted = Counted::new(shape, aggregate, boundary, flow.is_mine::<K>());
-        let (watermark, fail) = (flow.watermark(), Rc::clone(&flow.fail));
+        let watermark = flow.watermark();
         let pact = Exchange::new(|event: &Arriving<K, A::Acc>| event.key.hashed());
         let events = unbatched(arriving);
         let rows = retire(events, flow.clocks(), pact, stamped, "Records", |_| {
-            let mut has_failed = false;
             move |clock: &Clock, events, out: &mut Vec<_>, _: &mut Vec<()>| {
-                let at = watermark(clock);
-                if !has_failed && let Err(reason) = guard(|| counted.retire(clock, at, events, out))
-                {
-                    has_failed = true;
-                    out.clear();
-                    fail(reason);
-                }
-                if has_failed && clock.mark == Mark::Checkpoint {
-                    counted.refuse_save(clock.epoch);
-                }
+                failing.retire(clock, out, |out| {
+                    counted.retire(clock, watermark(clock), events, out);
+                    Ok(())
+                });
             }
         });
         Table::new(flow, rows.main.as_collection())

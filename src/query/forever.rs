@@ -8,12 +8,12 @@ use differential_dataflow::AsCollection;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 
 use super::Table;
+use super::failing::Failing;
 use super::sessions::session;
 use super::stream::Keyed;
 use crate::dataflow::aggregate::{Aggregate, Average, Count, Max, Min, Of, Sum, Summand};
 use crate::dataflow::clock::Clock;
 use crate::dataflow::decode::guard;
-use crate::dataflow::feed::Mark;
 use crate::dataflow::forever::{Total, Totals, combine};
 use crate::dataflow::keyed::Arrangeable;
 use crate::dataflow::retire::{retire, stamped};
@@ -178,8 +178,8 @@ where
 
         let boundary = flow.boundary::<Total<K, A::Acc>>(&format!("forever-{}", aggregate.name()));
         let final_only = flow.final_only();
+        let mut failing = Failing::new(&boundary, &flow.fail);
         let mut totals = Totals::new(aggregate, boundary, flow.owns(), final_only);
-        let fail = Rc::clone(&flow.fail);
         let pact = Exchange::new(|total: &Total<K, A::Acc>| {
             differential_dataflow::hashable::Hashable::hashed(&total.key)
         });
@@ -190,17 +190,11 @@ where
             stamped,
             "Forever",
             |_| {
-                let mut has_failed = false;
                 move |clock: &Clock, events, out: &mut Vec<_>, _: &mut Vec<()>| {
-                    if !has_failed && let Err(reason) = guard(|| totals.retire(clock, events, out))
-                    {
-                        has_failed = true;
-                        out.clear();
-                        fail(reason);
-                    }
-                    if has_failed && clock.mark == Mark::Checkpoint {
-                        totals.refuse_save(clock.epoch);
-                    }
+                    failing.retire(clock, out, |out| {
+                        totals.retire(clock, events, out);
+                        Ok(())
+                    });
                 }
             },
         );

@@ -17,6 +17,7 @@ mod as_of;
 mod catalog;
 mod counted;
 mod ends;
+mod failing;
 mod flow;
 mod forever;
 mod interval;

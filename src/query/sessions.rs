@@ -8,13 +8,13 @@ use differential_dataflow::hashable::Hashable;
 use timely::dataflow::channels::pact::Exchange;
 
 use super::Table;
+use super::failing::Failing;
 use super::latest::unbatched;
 use super::stream::{Keyed, transform};
 use super::windowed::{WindowKind, Windowed};
 use crate::dataflow::aggregate::Aggregate;
 use crate::dataflow::clock::Clock;
 use crate::dataflow::decode::guard;
-use crate::dataflow::feed::Mark;
 use crate::dataflow::keyed::Arrangeable;
 use crate::dataflow::retire::{retire, stamped};
 use crate::dataflow::sessions::{Arriving, Saved, SessionShape, Sessions};
@@ -155,24 +155,17 @@ impl WindowKind for Session {
         let gap = shape.gap;
         let name = format!("sessions-{}-{gap}", aggregate.name());
         let boundary = flow.boundary::<Saved<K, A::Acc>>(&name);
+        let mut failing = Failing::new(&boundary, &flow.fail);
         let mut sessions = Sessions::new(shape, aggregate, boundary, flow.is_mine::<K>());
-        let (watermark, fail) = (flow.watermark(), Rc::clone(&flow.fail));
+        let watermark = flow.watermark();
         let pact = Exchange::new(|event: &Arriving<K, A::Acc>| event.key.hashed());
         let events = unbatched(arriving);
         let rows = retire(events, flow.clocks(), pact, stamped, "Sessions", |_| {
-            let mut has_failed = false;
             move |clock: &Clock, events, out: &mut Vec<_>, late: &mut Vec<_>| {
-                let at = watermark(clock);
-                if !has_failed
-                    && let Err(reason) = guard(|| sessions.retire(clock, at, events, out, late))
-                {
-                    has_failed = true;
-                    out.clear();
-                    fail(reason);
-                }
-                if has_failed && clock.mark == Mark::Checkpoint {
-                    sessions.refuse_save(clock.epoch);
-                }
+                failing.retire(clock, out, |out| {
+                    sessions.retire(clock, watermark(clock), events, out, late);
+                    Ok(())
+                });
             }
         });
         flow.notices.borrow_mut().push(rows.aside);

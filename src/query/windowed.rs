@@ -7,12 +7,12 @@ use timely::dataflow::channels::pact::{Exchange, Pipeline};
 
 use super::Table;
 use super::catalog::{BuildError, MAX_OVERLAP};
+use super::failing::Failing;
 use super::stream::Keyed;
 use super::windowing::Windowing;
 use crate::dataflow::aggregate::{Aggregate, Average, Count, Max, Min, Of, Sum, Summand};
 use crate::dataflow::clock::Clock;
 use crate::dataflow::decode::guard;
-use crate::dataflow::feed::Mark;
 use crate::dataflow::keyed::Arrangeable;
 use crate::dataflow::retire::{retire, stamped};
 use crate::dataflow::windows::{Folded, Saved, Windows, combine, final_at, notice};
@@ -290,8 +290,9 @@ impl<Z: Copy + 'static> WindowKind for Windowing<Z> {
         flow.notices.borrow_mut().push(combined.aside);
 
         let boundary = flow.boundary::<Saved<K, A::Acc>>(&self.state_name(&aggregate.name()));
+        let mut failing = Failing::new(&boundary, &flow.fail);
         let mut windows = Windows::new(shape, aggregate, boundary, flow.owns());
-        let (watermark, fail) = (flow.watermark(), Rc::clone(&flow.fail));
+        let watermark = flow.watermark();
         let pact = Exchange::new(|folded: &Folded<K, A::Acc>| {
             differential_dataflow::hashable::Hashable::hashed(&folded.key)
         });
@@ -302,19 +303,11 @@ impl<Z: Copy + 'static> WindowKind for Windowing<Z> {
             stamped,
             "Windows",
             |_| {
-                let mut has_failed = false;
                 move |clock: &Clock, events, out: &mut Vec<_>, _: &mut Vec<()>| {
-                    let at = watermark(clock);
-                    if !has_failed
-                        && let Err(reason) = guard(|| windows.retire(clock, at, events, out))
-                    {
-                        has_failed = true;
-                        out.clear();
-                        fail(reason);
-                    }
-                    if has_failed && clock.mark == Mark::Checkpoint {
-                        windows.refuse_save(clock.epoch);
-                    }
+                    failing.retire(clock, out, |out| {
+                        windows.retire(clock, watermark(clock), events, out);
+                        Ok(())
+                    });
                 }
             },
         );

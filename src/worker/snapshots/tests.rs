@@ -35,6 +35,7 @@ struct Rig {
     snapshots: Snapshots,
     store: CheckpointStore,
     heard: Receiver<(Epoch, Result<CheckpointInfo, String>)>,
+    boundaries: Vec<Boundary>,
     workers: Vec<Changes<Row>>,
     _data: DataDir,
 }
@@ -53,13 +54,17 @@ impl Rig {
         let restored = restored.map(Arc::new);
         let snapshots = Snapshots::start(store.clone(), restored, sent, hear).unwrap();
         let vaults = snapshots.vaults();
-        let worker = |me: u64| {
+        let boundary = |me: u64| {
             let vault = vaults(usize::try_from(me).unwrap());
-            let boundary = Boundary::new::<Row>(NAME.to_owned(), vault, &mut Boundaries::new());
-            Changes::new(boundary, move |owner| owner % workers == me)
+            Boundary::new::<Row>(NAME.to_owned(), vault, &mut Boundaries::new())
+        };
+        let boundaries: Vec<_> = (0..workers).map(boundary).collect();
+        let changes = |(me, boundary): (u64, &Boundary)| {
+            Changes::new(boundary.clone(), move |owner| owner % workers == me)
         };
         Rig {
-            workers: (0..workers).map(worker).collect(),
+            workers: (0..).zip(&boundaries).map(changes).collect(),
+            boundaries,
             snapshots,
             store,
             heard,
@@ -116,7 +121,7 @@ impl Rig {
 impl Rig {
     /// Ends the writer, once nobody gives it work any more.
     fn close(self) {
-        drop(self.workers);
+        drop((self.workers, self.boundaries));
         self.snapshots.finish();
     }
 }
@@ -189,7 +194,7 @@ fn what_a_failed_checkpoint_took_is_in_the_next() {
     rig.begin(1);
     rig.workers[0].save(1, 0);
     // The other worker's query has failed.
-    rig.workers[1].refuse(1);
+    rig.boundaries[1].refuse(1);
     assert!(
         rig.end()
             .unwrap_err()
