@@ -108,7 +108,8 @@ impl Outlet for LiveOutlet {
                         let reason = format!(
                             "stream '{stream}' has a record that cannot be read, and its policy \
                              is 'fail': {} {}",
-                            row.key, row.value
+                            row.key(),
+                            row.value()
                         );
                         let reads = |view: &&Arc<View>| view.spec().streams.contains(&stream);
                         views

@@ -250,9 +250,9 @@ impl Kept {
 
 /// Sorts rows and adds up how often each occurs.
 fn net(rows: &mut Vec<(Row, i64)>) {
-    rows.sort_unstable_by(|a, b| a.0.order.cmp(&b.0.order));
+    rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     rows.dedup_by(|next, kept| {
-        let same = next.0.order == kept.0.order;
+        let same = next.0 == kept.0;
         if same {
             kept.1 += next.1;
         }
