@@ -23,6 +23,15 @@ const HANDED_OVER: usize = 4 * 1024;
 /// Changes that a worker keeps, while nobody takes them, before it makes them fewer.
 const KEPT: usize = 1 << 20;
 
+/// The row is gone.
+const GONE: i8 = -1;
+/// The row is gone, and no layer has heard of it.
+const NOTHING: i8 = 0;
+/// The row stands.
+const STANDS: i8 = 1;
+/// The row stands, and no layer has heard of it.
+const CAME: i8 = 2;
+
 /// A row of a boundary that is saved change by change.
 pub trait Lasting: Clone + Serialize + DeserializeOwned + Send + 'static {
     /// Tells the row from every other; rows are sorted by it. What is not in it may change.
@@ -70,7 +79,7 @@ pub struct Changes<R> {
 impl<R: Lasting> Changes<R> {
     /// Begins with the rows saved for this worker. `owns` tells by their owner which those are.
     pub fn new(boundary: Boundary, owns: impl Fn(u64) -> bool + 'static) -> Changes<R> {
-        let restored = Some(boundary.restore_changes(owns));
+        let restored = Some(boundary.restore(owns));
         let is_noting = boundary.is_kept();
         Changes {
             boundary,
@@ -95,17 +104,30 @@ impl<R: Lasting> Changes<R> {
         self.is_noting = self.boundary.is_kept();
     }
 
+    /// Whether changes are noted now.
+    pub fn is_noting(&self) -> bool {
+        self.is_noting
+    }
+
     /// The row stands as it is now.
     pub fn put(&mut self, row: impl FnOnce() -> R) {
-        if self.is_noting {
-            self.fresh.push((row(), 1));
-        }
+        self.note(row, STANDS);
+    }
+
+    /// The row stands, and there was none of its identity: if it goes before the next checkpoint,
+    /// nothing is saved of it.
+    pub fn came(&mut self, row: impl FnOnce() -> R) {
+        self.note(row, CAME);
     }
 
     /// The row is gone.
     pub fn gone(&mut self, row: impl FnOnce() -> R) {
+        self.note(row, GONE);
+    }
+
+    fn note(&mut self, row: impl FnOnce() -> R, diff: i8) {
         if self.is_noting {
-            self.fresh.push((row(), -1));
+            self.fresh.push((row(), diff));
         }
     }
 
@@ -145,7 +167,6 @@ impl<R: Lasting> Changes<R> {
             drop(locked);
             Ok(Written {
                 note: Some(note),
-                is_of_changes: true,
                 settle: Box::new(move |is_saved| self::locked(&net).settle(is_saved)),
             })
         };
@@ -180,6 +201,16 @@ fn locked<R>(net: &Mutex<Net<R>>) -> MutexGuard<'_, Net<R>> {
     net.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What two changes of a row come to.
+fn both(earlier: i8, later: i8) -> i8 {
+    match (matches!(earlier, CAME | NOTHING), later > 0) {
+        (true, true) => CAME,
+        (true, false) => NOTHING,
+        (false, true) => STANDS,
+        (false, false) => GONE,
+    }
+}
+
 impl<R: Lasting> Net<R> {
     fn add(&mut self, fresh: Vec<(R, i8)>) {
         self.rows.reserve(fresh.len());
@@ -202,9 +233,11 @@ impl<R: Lasting> Net<R> {
             let is_same = later.0 == kept.0;
             if is_same {
                 std::mem::swap(later, kept);
+                kept.2 = both(later.2, kept.2);
             }
             is_same
         });
+        self.rows.retain(|(.., diff)| *diff != NOTHING);
         self.tidied = self.rows.len();
     }
 
@@ -223,7 +256,7 @@ impl<R: Lasting> Net<R> {
                     .map(|(identity, ..)| identity.clone())
                     .collect(),
                 owners: rows.iter().map(Lasting::owner).collect(),
-                diffs: chunk.iter().map(|(.., diff)| *diff).collect(),
+                diffs: chunk.iter().map(|(.., diff)| diff.signum()).collect(),
             };
             let batch = to_batch(&rows).map_err(|error| error.to_string())?;
             let batch = changes_of(&batch, marks, hashing()).map_err(|error| error.to_string())?;

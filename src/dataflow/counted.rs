@@ -5,15 +5,19 @@
 //! later can stand before. A record costs what its place among those that wait does.
 
 use std::collections::BTreeMap;
+use std::hash::Hash;
 use std::rc::Rc;
 
+use differential_dataflow::hashable::Hashable;
 use serde::{Deserialize, Serialize};
 
 use super::aggregate::Aggregate;
+use super::changes::{Changes, Lasting, identity_of};
 use super::clock::Clock;
 use super::feed::Mark;
 use super::stamp::Stamp;
 use super::vault::Boundary;
+use crate::row::EncodeError;
 use crate::time::Epoch;
 
 /// What is asked of windows by number.
@@ -38,6 +42,18 @@ pub struct Arriving<K, A> {
     pub acc: A,
 }
 
+impl<K: Clone, A: Clone> Arriving<K, A> {
+    fn row(&self, number: u64) -> Saved<K, A> {
+        saved(
+            Kind::Waiting,
+            &self.key,
+            &self.stamp,
+            (number, 1),
+            &self.acc,
+        )
+    }
+}
+
 /// What a saved row is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Kind {
@@ -59,12 +75,36 @@ pub struct Saved<K, A> {
     key: K,
     /// Where the last of its records stands.
     stamp: Stamp,
-    /// The number of the window among those of its key.
+    /// The number of the window among those of its key; of a record that waits, its number among
+    /// those of its key in one place.
     number: u64,
     /// How many records it has.
     count: u64,
     acc: A,
 }
+
+impl<K, A> Lasting for Saved<K, A>
+where
+    K: Clone + Hash + Serialize + serde::de::DeserializeOwned + Send + 'static,
+    A: Clone + Serialize + serde::de::DeserializeOwned + Send + 'static,
+{
+    fn identity(&self) -> Result<Vec<u8>, EncodeError> {
+        let key = &self.key;
+        match self.kind {
+            Kind::Waiting => identity_of(&(0_u8, key, &self.stamp, self.number)),
+            Kind::Open => identity_of(&(1_u8, key)),
+            Kind::Full => identity_of(&(2_u8, key, self.number)),
+        }
+    }
+
+    fn owner(&self) -> u64 {
+        self.key.hashed()
+    }
+}
+
+/// How many windows may have changed before their rows are copied: those of a busy key are copied
+/// once for so many.
+const UNSAVED: usize = 1024;
 
 struct Open<A> {
     number: u64,
@@ -72,6 +112,17 @@ struct Open<A> {
     stamp: Stamp,
     /// While there are no records, that of the window before.
     acc: A,
+    /// Whether its key is among those whose change is not noted yet.
+    is_unsaved: bool,
+}
+
+/// A record that waits.
+struct Waiting<K, A> {
+    key: K,
+    acc: A,
+    /// Its number among those of its key in one place, if it is noted: not what goes in the epoch
+    /// in which it came.
+    noted: Option<u64>,
 }
 
 /// One change of the table of windows.
@@ -81,19 +132,20 @@ pub type Update<K, V> = (((K, u64), V), Epoch, isize);
 pub struct Counted<K, T, A: Aggregate<T>> {
     shape: CountShape,
     aggregate: Rc<A>,
-    boundary: Boundary,
+    changes: Changes<Saved<K, A::Acc>>,
     /// Records that wait, in canonical order. Pairs of a join may stand in one place.
-    waiting: BTreeMap<Stamp, Vec<(K, A::Acc)>>,
+    waiting: BTreeMap<Stamp, Vec<Waiting<K, A::Acc>>>,
     /// The window of each key that is not full.
     open: BTreeMap<K, Open<A::Acc>>,
     /// Full windows by the time of their last record.
     full: BTreeMap<i64, Vec<(K, u64, Stamp, A::Acc)>>,
-    restored: Vec<Saved<K, A::Acc>>,
+    /// The keys whose open window changed.
+    unsaved: Vec<K>,
 }
 
 impl<K, T, A> Counted<K, T, A>
 where
-    K: Clone + Ord + Serialize + serde::de::DeserializeOwned + Send + 'static,
+    K: Clone + Ord + Hash + Serialize + serde::de::DeserializeOwned + Send + 'static,
     A: Aggregate<T>,
 {
     /// Starts with the rows saved for this worker.
@@ -101,17 +153,16 @@ where
         shape: CountShape,
         aggregate: Rc<A>,
         boundary: Boundary,
-        is_mine: impl Fn(&K) -> bool,
+        owns: impl Fn(u64) -> bool + 'static,
     ) -> Self {
-        let restored = boundary.restore::<Saved<K, A::Acc>>(|row| is_mine(&row.key));
         Counted {
             shape,
             aggregate,
-            boundary,
+            changes: Changes::new(boundary, owns),
             waiting: BTreeMap::new(),
             open: BTreeMap::new(),
             full: BTreeMap::new(),
-            restored,
+            unsaved: Vec::new(),
         }
     }
 
@@ -124,29 +175,69 @@ where
         out: &mut Vec<Update<K, A::Out>>,
     ) {
         let epoch = clock.epoch;
-        let restored = std::mem::take(&mut self.restored);
         // The epoch restored is shown as it was.
-        let is_restoring = !restored.is_empty();
+        let mut is_restoring = false;
+        if let Some(restored) = self.changes.restore() {
+            for row in restored.rows {
+                is_restoring = true;
+                self.restore(row, epoch, out);
+            }
+            self.changes.is_restored();
+        }
         if !is_restoring && !self.shape.is_replay && clock.mark != Mark::End {
             self.expire(watermark, epoch, out);
         }
-        for row in restored {
-            self.restore(row, epoch, out);
-        }
-        for Arriving { key, stamp, acc } in events {
-            self.waiting.entry(stamp).or_default().push((key, acc));
+        for event in events {
+            let stays = event.stamp.time > watermark && self.changes.is_noting();
+            let noted = stays.then(|| self.number_of(&event));
+            if let Some(number) = noted {
+                self.changes.came(|| event.row(number));
+            }
+            self.wait(event, noted);
         }
         while let Some(entry) = self.waiting.first_entry().filter(|_| !is_restoring) {
             if entry.key().time > watermark {
                 break;
             }
             let (stamp, records) = entry.remove_entry();
-            for (key, acc) in records {
+            for Waiting { key, acc, noted } in records {
+                if let Some(number) = noted {
+                    let row = || saved(Kind::Waiting, &key, &stamp, (number, 1), &acc);
+                    self.changes.gone(row);
+                }
                 self.take(key, &stamp, acc, epoch, out);
             }
         }
         if clock.mark == Mark::Checkpoint {
-            self.boundary.save(epoch, self.rows());
+            self.save_changed();
+            self.changes.save(epoch, 0);
+        } else {
+            if self.unsaved.len() >= UNSAVED {
+                self.save_changed();
+            }
+            self.changes.hand_over();
+        }
+    }
+
+    /// A record's number among those of its key that wait in its place. They go together.
+    fn number_of(&self, event: &Arriving<K, A::Acc>) -> u64 {
+        let here = self.waiting.get(&event.stamp).into_iter().flatten();
+        let alike = (0..).zip(here.filter(|other| other.key == event.key));
+        alike.last().map_or(0, |(last, _)| last + 1)
+    }
+
+    fn wait(&mut self, Arriving { key, stamp, acc }: Arriving<K, A::Acc>, noted: Option<u64>) {
+        let waiting = Waiting { key, acc, noted };
+        self.waiting.entry(stamp).or_default().push(waiting);
+    }
+
+    /// Notes the open windows that changed, as they are.
+    fn save_changed(&mut self) {
+        for key in self.unsaved.drain(..) {
+            if let Some(open) = self.open.get_mut(&key) {
+                open.is_unsaved = false;
+                self.changes.put(|| open.row(&key));
+            }
         }
     }
 
@@ -163,6 +254,7 @@ where
             count: 0,
             stamp: stamp.clone(),
             acc: acc.clone(),
+            is_unsaved: false,
         });
         if open.count == 0 {
             open.acc = acc;
@@ -171,6 +263,10 @@ where
         }
         open.count += 1;
         open.stamp = stamp.clone();
+        if self.changes.is_noting() && !open.is_unsaved {
+            open.is_unsaved = true;
+            self.unsaved.push(key.clone());
+        }
         if open.count < self.shape.size {
             return;
         }
@@ -179,6 +275,9 @@ where
         let value = self.aggregate.finish(&acc);
         out.push((((key.clone(), number), value), epoch, 1));
         if !self.shape.is_replay {
+            let size = self.shape.size;
+            self.changes
+                .came(|| saved(Kind::Full, &key, stamp, (number, size), &acc));
             let full = self.full.entry(stamp.time).or_default();
             full.push((key, number, stamp.clone(), acc));
         }
@@ -189,8 +288,12 @@ where
             if watermark < entry.key().saturating_add(self.shape.keep) {
                 break;
             }
-            for (key, number, _, acc) in entry.remove() {
-                out.push((((key, number), self.aggregate.finish(&acc)), epoch, -1));
+            for (key, number, stamp, acc) in entry.remove() {
+                let value = self.aggregate.finish(&acc);
+                let size = self.shape.size;
+                self.changes
+                    .gone(|| saved(Kind::Full, &key, &stamp, (number, size), &acc));
+                out.push((((key, number), value), epoch, -1));
             }
         }
     }
@@ -205,17 +308,28 @@ where
             acc,
         } = row;
         match kind {
-            Kind::Waiting => self.waiting.entry(stamp).or_default().push((key, acc)),
+            Kind::Waiting => {
+                let event = Arriving { key, stamp, acc };
+                // Rows come in order, those of earlier versions without a number.
+                let number = self.number_of(&event);
+                self.changes.put(|| event.row(number));
+                self.wait(event, Some(number));
+            }
             Kind::Open => {
+                let is_unsaved = false;
                 let open = Open {
                     number,
                     count,
                     stamp,
                     acc,
+                    is_unsaved,
                 };
+                self.changes.put(|| open.row(&key));
                 self.open.insert(key, open);
             }
             Kind::Full => {
+                self.changes
+                    .put(|| saved(Kind::Full, &key, &stamp, (number, count), &acc));
                 let value = self.aggregate.finish(&acc);
                 out.push((((key.clone(), number), value), epoch, 1));
                 let full = self.full.entry(stamp.time).or_default();
@@ -223,21 +337,12 @@ where
             }
         }
     }
+}
 
-    fn rows(&self) -> Vec<Saved<K, A::Acc>> {
-        let waiting = self.waiting.iter().flat_map(|(stamp, records)| {
-            let records = records.iter();
-            records.map(move |(key, acc)| saved(Kind::Waiting, key, stamp, (0, 1), acc))
-        });
-        let open = self.open.iter().map(|(key, open)| {
-            let numbers = (open.number, open.count);
-            saved(Kind::Open, key, &open.stamp, numbers, &open.acc)
-        });
-        let size = self.shape.size;
-        let full = self.full.values().flatten();
-        let full = full
-            .map(|(key, number, stamp, acc)| saved(Kind::Full, key, stamp, (*number, size), acc));
-        waiting.chain(open).chain(full).collect()
+impl<A: Clone> Open<A> {
+    fn row<K: Clone>(&self, key: &K) -> Saved<K, A> {
+        let numbers = (self.number, self.count);
+        saved(Kind::Open, key, &self.stamp, numbers, &self.acc)
     }
 }
 

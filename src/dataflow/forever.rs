@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use super::aggregate::Aggregate;
 use super::changes::{Changes, Lasting, identity_of};
 use super::clock::Clock;
-use super::decode::{Batch, Rec, guard};
+use super::decode::{Batch, Rec};
 use super::feed::Mark;
+use super::folding::{Map, add, fold};
 use super::vault::Boundary;
-use super::windows::{Map, add};
 use crate::row::EncodeError;
 use crate::time::Epoch;
 
@@ -52,16 +52,11 @@ pub fn combine<T, K: Hash + Eq, A: Aggregate<T>>(
     key: &impl Fn(&T) -> K,
     aggregate: &A,
     folded: &mut Vec<Total<K, A::Acc>>,
-    mut refuse: impl FnMut(&Rec<T>, String),
+    refuse: impl FnMut(&Rec<T>, String),
 ) {
-    let mut accs: Map<K, A::Acc> = Map::default();
-    for record in batches.iter().flat_map(|batch| batch.iter()) {
-        // Whatever user code does, a record is in its accumulator wholly or not at all.
-        match guard(|| (key(&record.data), aggregate.one(&record.data))) {
-            Ok((key, one)) => add(&mut accs, key, &one, aggregate),
-            Err(reason) => refuse(record, reason),
-        }
-    }
+    let records = batches.iter().flat_map(|batch| batch.iter());
+    let records = records.map(|record| (record, Some(())));
+    let accs = fold(records, |data, ()| key(data), aggregate, refuse);
     folded.extend(accs.into_iter().map(|(key, acc)| Total { key, acc }));
 }
 

@@ -5,13 +5,17 @@
 //! passed everything that could still meet it.
 
 use std::collections::BTreeMap;
+use std::hash::Hash;
 
+use differential_dataflow::hashable::Hashable;
 use serde::{Deserialize, Serialize};
 
+use super::changes::{Changes, Lasting, identity_of};
 use super::clock::Clock;
 use super::feed::Mark;
 use super::stamp::Stamp;
 use super::vault::Boundary;
+use crate::row::EncodeError;
 
 /// Which of the two a record is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -38,6 +42,27 @@ pub struct Held<K, A, B> {
     pub side: Side<A, B>,
 }
 
+impl<K, A, B> Lasting for Held<K, A, B>
+where
+    K: Clone + Hash + Serialize + serde::de::DeserializeOwned + Send + 'static,
+    A: Clone + Serialize + serde::de::DeserializeOwned + Send + 'static,
+    B: Clone + Serialize + serde::de::DeserializeOwned + Send + 'static,
+{
+    fn identity(&self) -> Result<Vec<u8>, EncodeError> {
+        identity_of(&(&self.key, self.is_left(), &self.stamp))
+    }
+
+    fn owner(&self) -> u64 {
+        self.key.hashed()
+    }
+}
+
+impl<K, A, B> Held<K, A, B> {
+    fn is_left(&self) -> bool {
+        matches!(self.side, Side::Left(_))
+    }
+}
+
 /// Two records that met; they stand where the later one does.
 pub struct Pair<A, B> {
     /// The place of the later record; its part tells pairs of one record apart.
@@ -52,7 +77,7 @@ type Records<K, T> = BTreeMap<(K, Stamp), (i64, T)>;
 
 /// One worker's share of the boundary.
 pub struct Intervals<K, A, B> {
-    boundary: Boundary,
+    changes: Changes<Held<K, A, B>>,
     /// How much earlier and later than a left record a right one may be, in ms.
     before: i64,
     after: i64,
@@ -64,29 +89,24 @@ pub struct Intervals<K, A, B> {
 
 impl<K, A, B> Intervals<K, A, B>
 where
-    K: Clone + Ord + Serialize + serde::de::DeserializeOwned + Send + 'static,
+    K: Clone + Ord + Hash + Serialize + serde::de::DeserializeOwned + Send + 'static,
     A: Clone + Serialize + serde::de::DeserializeOwned + Send + 'static,
     B: Clone + Serialize + serde::de::DeserializeOwned + Send + 'static,
 {
-    /// Starts with the rows saved for this worker: their pairs were made.
+    /// Starts with the rows saved for this worker.
     pub fn new(
         boundary: Boundary,
         (before, after): (i64, i64),
-        is_mine: impl Fn(&K) -> bool,
+        owns: impl Fn(u64) -> bool + 'static,
     ) -> Self {
-        let restored = boundary.restore::<Held<K, A, B>>(|held| is_mine(&held.key));
-        let mut intervals = Intervals {
-            boundary,
+        Intervals {
+            changes: Changes::new(boundary, owns),
             before,
             after,
             lefts: Records::new(),
             rights: Records::new(),
             going: BTreeMap::new(),
-        };
-        for held in restored {
-            intervals.hold(held);
         }
-        intervals
     }
 
     /// Takes a closed epoch: its records, then its watermark.
@@ -97,25 +117,55 @@ where
         events: Vec<Held<K, A, B>>,
         out: &mut Vec<Pair<A, B>>,
     ) {
+        if let Some(restored) = self.changes.restore() {
+            // Their pairs were made.
+            for held in restored.rows {
+                self.changes.put(|| held.clone());
+                self.hold(held);
+            }
+            self.changes.is_restored();
+        }
         for event in events {
             self.meet(&event, out);
-            self.hold(event);
+            let copy = self.changes.is_noting().then(|| event.clone());
+            let is_new = self.hold(event);
+            match copy {
+                Some(copy) if is_new => self.changes.came(|| copy),
+                Some(copy) => self.changes.put(|| copy),
+                None => {}
+            }
         }
         while let Some(entry) = self.going.first_entry() {
             if *entry.key() > watermark {
                 break;
             }
             for (is_left, key, stamp) in entry.remove() {
-                let at = (key, stamp);
-                if is_left {
-                    self.lefts.remove(&at);
-                } else {
-                    self.rights.remove(&at);
-                }
+                self.let_go(is_left, (key, stamp));
             }
         }
         if clock.mark == Mark::Checkpoint {
-            self.boundary.save(clock.epoch, self.rows());
+            self.changes.save(clock.epoch, 0);
+        } else {
+            self.changes.hand_over();
+        }
+    }
+
+    fn let_go(&mut self, is_left: bool, at: (K, Stamp)) {
+        let left = |(watermark, left)| (watermark, Side::Left(left));
+        let right = |(watermark, right)| (watermark, Side::Right(right));
+        let gone = if is_left {
+            self.lefts.remove(&at).map(left)
+        } else {
+            self.rights.remove(&at).map(right)
+        };
+        if let Some((watermark, side)) = gone {
+            let (key, stamp) = at;
+            self.changes.gone(|| Held {
+                key,
+                stamp,
+                watermark,
+                side,
+            });
         }
     }
 
@@ -141,7 +191,8 @@ where
         }
     }
 
-    fn hold(&mut self, event: Held<K, A, B>) {
+    /// Says whether there was none in its place.
+    fn hold(&mut self, event: Held<K, A, B>) -> bool {
         let Held {
             key,
             stamp,
@@ -154,23 +205,15 @@ where
         let going = self.going.entry(goes_at).or_default();
         going.push((is_left, key.clone(), stamp.clone()));
         match side {
-            Side::Left(left) => drop(self.lefts.insert((key, stamp), (watermark, left))),
-            Side::Right(right) => drop(self.rights.insert((key, stamp), (watermark, right))),
+            Side::Left(left) => {
+                let before = self.lefts.insert((key, stamp), (watermark, left));
+                before.is_none()
+            }
+            Side::Right(right) => {
+                let before = self.rights.insert((key, stamp), (watermark, right));
+                before.is_none()
+            }
         }
-    }
-
-    fn rows(&self) -> Vec<Held<K, A, B>> {
-        let held = |(key, stamp): &(K, Stamp), watermark, side| Held {
-            key: key.clone(),
-            stamp: stamp.clone(),
-            watermark,
-            side,
-        };
-        let lefts = self.lefts.iter();
-        let lefts = lefts.map(|(at, (w, left))| held(at, *w, Side::Left(left.clone())));
-        let rights = self.rights.iter();
-        let rights = rights.map(|(at, (w, right))| held(at, *w, Side::Right(right.clone())));
-        lefts.chain(rights).collect()
     }
 }
 
@@ -196,7 +239,6 @@ fn near<'r, K: Clone + Ord, T>(
 }
 
 fn pair<A, B>(one: (&Stamp, i64), other: (&Stamp, i64), data: (A, B)) -> Pair<A, B> {
-    use differential_dataflow::hashable::Hashable;
     let (earlier, later) = if one.0 < other.0 {
         (one, other)
     } else {

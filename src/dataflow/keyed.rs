@@ -41,9 +41,9 @@ type SpanOf<K, R> = Span<Epoch, <Rows<K, R> as TraceReader>::Batch>;
             Serialize, Deserialize)]`",
     note = "floats are not ordered: write `Float` instead of `f64`"
 )]
-pub trait Arrangeable: differential_dataflow::ExchangeData + std::hash::Hash {}
+pub trait Arrangeable: differential_dataflow::ExchangeData + std::hash::Hash + Sync {}
 #[diagnostic::do_not_recommend]
-impl<T: differential_dataflow::ExchangeData + std::hash::Hash> Arrangeable for T {}
+impl<T: differential_dataflow::ExchangeData + std::hash::Hash + Sync> Arrangeable for T {}
 
 /// The moment an epoch is retired at.
 #[derive(Clone, Copy, Debug)]

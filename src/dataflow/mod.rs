@@ -17,6 +17,7 @@
 //! * [`counted`]: the boundary of windows by number
 //! * [`several`]: aggregates made of others
 //! * [`sketches`]: aggregates that estimate
+//! * `folding`: records into accumulators
 //! * [`windows`]: the window boundary
 //! * [`forever`]: the unbounded boundary
 //! * [`appended`]: the boundary of answers that are streams
@@ -27,6 +28,7 @@
 //! * [`stamp`]: the canonical order of records
 //! * [`paced`]: changes shown together, every so often
 //! * [`bounded`]: bounded stores of late and rejected records
+//! * [`values`]: sets whose copies share
 //! * [`changes`]: what changed of a boundary's rows since its last segment
 //! * [`vault`]: where boundaries save their rows and find them again
 
@@ -40,6 +42,7 @@ pub mod counted;
 mod debezium;
 pub mod decode;
 pub mod feed;
+mod folding;
 pub mod forever;
 pub mod intervals;
 pub mod kept;
@@ -55,5 +58,6 @@ pub mod sessions;
 pub mod several;
 pub mod sketches;
 pub mod stamp;
+pub mod values;
 pub mod vault;
 pub mod windows;

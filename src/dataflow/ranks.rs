@@ -9,7 +9,7 @@ use std::hash::Hash;
 
 use super::clock::Clock;
 use super::feed::Mark;
-use super::windows::Map;
+use super::folding::Map;
 use crate::time::Epoch;
 
 /// A change of what is ranked: a key and a row.

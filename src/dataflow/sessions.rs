@@ -10,16 +10,20 @@
 //! watermark less the allowed lateness. How long they are, and how many there were, is no matter.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::Hash;
 use std::rc::Rc;
 
+use differential_dataflow::hashable::Hashable;
 use serde::{Deserialize, Serialize};
 
 use super::aggregate::Aggregate;
+use super::changes::{Changes, Lasting, identity_of};
 use super::clock::Clock;
 use super::decode::Notice;
 use super::feed::Mark;
 use super::panes::closes_at;
 use super::vault::Boundary;
+use crate::row::EncodeError;
 use crate::time::{Epoch, Timestamp, Window};
 
 /// What is asked of sessions; in ms.
@@ -74,9 +78,41 @@ pub struct Saved<K, A> {
     key: K,
     start: i64,
     end: i64,
+    /// What tells it from the other sessions of its key, however it grows: the time of a record of
+    /// its own, in ms. No record begins a session at a time that another, still there, goes over.
+    #[serde(default)]
+    origin: Option<i64>,
+    /// Whether it was final when the row was written; it may be since, by the watermark that is
+    /// noted with all rows.
     is_final: bool,
     acc: A,
 }
+
+impl<K, A> Lasting for Saved<K, A>
+where
+    K: Clone + Hash + Serialize + serde::de::DeserializeOwned + Send + 'static,
+    A: Clone + Serialize + serde::de::DeserializeOwned + Send + 'static,
+{
+    fn identity(&self) -> Result<Vec<u8>, EncodeError> {
+        identity_of(&(&self.key, self.origin))
+    }
+
+    fn owner(&self) -> u64 {
+        self.key.hashed()
+    }
+}
+
+/// A session that takes records.
+struct Open<A> {
+    origin: i64,
+    /// Whether it is among those that changed, as far as they are remembered.
+    is_unsaved: bool,
+    acc: A,
+}
+
+/// How many sessions may have changed before their rows are copied. A session that changes in each
+/// epoch is copied once for so many, since its accumulator may be large.
+const UNSAVED: usize = 1024;
 
 /// A session: its key, its start and its end. Two of a key may have the same start where one was
 /// closed to a record of another partition.
@@ -89,21 +125,25 @@ pub type Update<K, V> = (((K, Window), V), Epoch, isize);
 pub struct Sessions<K, T, A: Aggregate<T>> {
     shape: SessionShape,
     aggregate: Rc<A>,
-    boundary: Boundary,
+    changes: Changes<Saved<K, A::Acc>>,
     /// Open sessions.
-    open: BTreeMap<Place<K>, A::Acc>,
+    open: BTreeMap<Place<K>, Open<A::Acc>>,
     /// The open sessions by end.
     ends: BTreeSet<(i64, K, i64)>,
-    /// Final sessions by end, with their starts.
-    done: BTreeMap<i64, Vec<(K, i64, A::Acc)>>,
-    /// Sessions of this epoch that are not shown as they are.
-    unshown: BTreeSet<Place<K>>,
-    restored: Vec<Saved<K, A::Acc>>,
+    /// Final sessions by end.
+    done: BTreeMap<i64, Vec<Saved<K, A::Acc>>>,
+    /// Sessions of this epoch, which are not shown or noted as they are.
+    touched: BTreeSet<Place<K>>,
+    /// Sessions that changed, where they were then; their changes are not noted yet.
+    unsaved: Vec<Place<K>>,
+    /// The watermark that was noted with the rows it began with, less the lateness allowed then:
+    /// what was final at it is, whatever is allowed now.
+    past: i64,
 }
 
 impl<K, T, A> Sessions<K, T, A>
 where
-    K: Clone + Ord + Serialize + serde::de::DeserializeOwned + Send + 'static,
+    K: Clone + Ord + Hash + Serialize + serde::de::DeserializeOwned + Send + 'static,
     A: Aggregate<T>,
 {
     /// Starts with the rows saved for this worker.
@@ -111,18 +151,18 @@ where
         shape: SessionShape,
         aggregate: Rc<A>,
         boundary: Boundary,
-        is_mine: impl Fn(&K) -> bool,
+        owns: impl Fn(u64) -> bool + 'static,
     ) -> Self {
-        let restored = boundary.restore::<Saved<K, A::Acc>>(|row| is_mine(&row.key));
         Sessions {
             shape,
             aggregate,
-            boundary,
+            changes: Changes::new(boundary, owns),
             open: BTreeMap::new(),
             ends: BTreeSet::new(),
             done: BTreeMap::new(),
-            unshown: BTreeSet::new(),
-            restored,
+            touched: BTreeSet::new(),
+            unsaved: Vec::new(),
+            past: i64::MIN,
         }
     }
 
@@ -136,35 +176,61 @@ where
         late: &mut Vec<Notice>,
     ) {
         let epoch = clock.epoch;
-        let restored = std::mem::take(&mut self.restored);
         // The epoch restored is shown as it was.
-        let expires = restored.is_empty() && clock.mark != Mark::End;
-        if expires && !self.shape.is_replay {
+        if let Some(restored) = self.changes.restore() {
+            self.past = restored.note.unwrap_or(i64::MIN);
+            for row in restored.rows {
+                self.restore(row, epoch, out);
+            }
+        } else if clock.mark != Mark::End && !self.shape.is_replay {
             self.expire(watermark, epoch, out);
-        }
-        for row in restored {
-            self.restore(row, epoch, out);
         }
         events.sort_by_key(|event| event.place);
         for event in events {
             self.take(event, epoch, out, late);
         }
-        for at in std::mem::take(&mut self.unshown) {
-            if let Some(acc) = self.open.get(&at) {
-                out.push(update(
-                    &at.0,
-                    at.1,
-                    at.2,
-                    self.aggregate.finish(acc),
-                    epoch,
-                    1,
-                ));
+        for at in std::mem::take(&mut self.touched) {
+            let Some(open) = self.open.get_mut(&at) else {
+                continue;
+            };
+            if !self.shape.final_only {
+                let value = self.aggregate.finish(&open.acc);
+                out.push(update(&at.0, at.1, at.2, value, epoch, 1));
+            }
+            if self.changes.is_noting() {
+                open.is_unsaved = true;
+                self.unsaved.push(at);
             }
         }
+        // Only now: what was restored did not change by being shown.
+        self.changes.is_restored();
         self.close(watermark, epoch, out);
         if clock.mark == Mark::Checkpoint {
-            self.boundary.save(epoch, self.rows());
+            self.save_changed();
+            let past = watermark.saturating_sub(self.shape.allowed);
+            self.changes.save(epoch, past.max(self.past));
+        } else {
+            if self.unsaved.len() >= UNSAVED {
+                self.save_changed();
+            }
+            self.changes.hand_over();
         }
+    }
+
+    /// Notes the sessions that changed, those that are still open, as they are.
+    fn save_changed(&mut self) {
+        for at in self.unsaved.drain(..) {
+            // One that went on to another place is remembered there.
+            if let Some(open) = self.open.get_mut(&at).filter(|open| open.is_unsaved) {
+                open.is_unsaved = false;
+                self.changes.put(|| open.row(at));
+            }
+        }
+    }
+
+    /// Whether a session is closed to a record, or altogether, by a watermark.
+    fn is_closed(&self, end: i64, watermark: i64) -> bool {
+        self.shape.is_closed(end, watermark) || closes_at(end, 0) <= self.past
     }
 
     fn take(
@@ -181,39 +247,46 @@ where
             let key = || event.key.clone();
             let of_key = (key(), i64::MIN, i64::MIN)..=(key(), end, i64::MAX);
             let met = self.open.range(of_key).rev().find(|((.., until), _)| {
-                *until >= start && !self.shape.is_closed(*until, event.watermark)
+                *until >= start && !self.is_closed(*until, event.watermark)
             });
             let Some((at, _)) = met else {
                 break;
             };
             let at = at.clone();
             (start, end) = (start.min(at.1), end.max(at.2));
-            merged.extend(self.remove(&at, epoch, out));
+            merged.extend(self.remove(&at, epoch, out).map(|open| (at, open)));
         }
-        if merged.is_empty() && self.shape.is_closed(end, event.watermark) {
+        if merged.is_empty() && self.is_closed(end, event.watermark) {
             late.push(notice(event));
             return;
         }
-        let mut accs = merged.into_iter();
-        let acc = match accs.next() {
-            Some(mut acc) => {
-                for other in accs {
-                    self.aggregate.merge(&mut acc, &other);
+        let mut merged = merged.into_iter();
+        let (origin, acc) = match merged.next() {
+            Some((_, mut open)) => {
+                for (at, other) in merged {
+                    self.aggregate.merge(&mut open.acc, &other.acc);
+                    self.changes.gone(|| other.into_row(at));
                 }
-                self.aggregate.merge(&mut acc, &event.acc);
-                acc
+                self.aggregate.merge(&mut open.acc, &event.acc);
+                (open.origin, open.acc)
             }
-            None => event.acc,
+            None => (event.time, event.acc),
         };
-        self.insert((event.key, start, end), acc);
+        self.insert((event.key, start, end), origin, acc);
     }
 
-    fn insert(&mut self, at: Place<K>, acc: A::Acc) {
+    fn insert(&mut self, at: Place<K>, origin: i64, acc: A::Acc) {
         self.ends.insert((at.2, at.0.clone(), at.1));
-        if !self.shape.final_only {
-            self.unshown.insert(at.clone());
+        if !self.shape.final_only || self.changes.is_noting() {
+            self.touched.insert(at.clone());
         }
-        self.open.insert(at, acc);
+        let is_unsaved = false;
+        let open = Open {
+            origin,
+            is_unsaved,
+            acc,
+        };
+        self.open.insert(at, open);
     }
 
     /// Takes an open session out; its row goes if it was shown.
@@ -222,34 +295,39 @@ where
         at: &Place<K>,
         epoch: Epoch,
         out: &mut Vec<Update<K, A::Out>>,
-    ) -> Option<A::Acc> {
-        let acc = self.open.remove(at)?;
+    ) -> Option<Open<A::Acc>> {
+        let open = self.open.remove(at)?;
         self.ends.remove(&(at.2, at.0.clone(), at.1));
-        if !self.shape.final_only && !self.unshown.remove(at) {
-            let value = self.aggregate.finish(&acc);
+        if !self.touched.remove(at) && !self.shape.final_only {
+            let value = self.aggregate.finish(&open.acc);
             out.push(update(&at.0, at.1, at.2, value, epoch, -1));
         }
-        Some(acc)
+        Some(open)
     }
 
     fn close(&mut self, watermark: i64, epoch: Epoch, out: &mut Vec<Update<K, A::Out>>) {
         while let Some((end, ..)) = self.ends.first() {
-            if !self.shape.is_closed(*end, watermark) {
+            if !self.is_closed(*end, watermark) {
                 break;
             }
             let Some((end, key, start)) = self.ends.pop_first() else {
                 break;
             };
-            let Some(acc) = self.open.remove(&(key.clone(), start, end)) else {
+            let at = (key, start, end);
+            let Some(open) = self.open.remove(&at) else {
                 continue;
             };
             if self.shape.final_only {
-                let value = self.aggregate.finish(&acc);
-                out.push(update(&key, start, end, value, epoch, 1));
+                let value = self.aggregate.finish(&open.acc);
+                out.push(update(&at.0, start, end, value, epoch, 1));
             }
             if !self.shape.is_replay {
-                let done = self.done.entry(end).or_default();
-                done.push((key, start, acc));
+                let is_unsaved = open.is_unsaved;
+                let row = open.into_row(at);
+                if is_unsaved {
+                    self.changes.put(|| row.clone());
+                }
+                self.done.entry(end).or_default().push(row);
             }
         }
     }
@@ -261,45 +339,59 @@ where
             if watermark < end.saturating_add(self.shape.keep) {
                 break;
             }
-            for (key, start, acc) in entry.remove() {
-                let value = self.aggregate.finish(&acc);
-                out.push(update(&key, start, end, value, epoch, -1));
+            for row in entry.remove() {
+                let value = self.aggregate.finish(&row.acc);
+                out.push(update(&row.key, row.start, end, value, epoch, -1));
+                self.changes.gone(|| row);
             }
         }
     }
 
-    fn restore(&mut self, row: Saved<K, A::Acc>, epoch: Epoch, out: &mut Vec<Update<K, A::Out>>) {
-        let Saved {
+    fn restore(
+        &mut self,
+        mut row: Saved<K, A::Acc>,
+        epoch: Epoch,
+        out: &mut Vec<Update<K, A::Out>>,
+    ) {
+        // Earlier versions did not say: the time of its last record does as well.
+        let origin = row.origin.unwrap_or(row.end.saturating_sub(self.shape.gap));
+        row.origin = Some(origin);
+        row.is_final |= closes_at(row.end, 0) <= self.past;
+        if row.is_final {
+            let value = self.aggregate.finish(&row.acc);
+            out.push(update(&row.key, row.start, row.end, value, epoch, 1));
+            self.changes.put(|| row.clone());
+            self.done.entry(row.end).or_default().push(row);
+        } else {
+            self.insert((row.key, row.start, row.end), origin, row.acc);
+        }
+    }
+}
+
+impl<A> Open<A> {
+    fn row<K>(&self, at: Place<K>) -> Saved<K, A>
+    where
+        A: Clone,
+    {
+        let (origin, is_unsaved) = (self.origin, false);
+        let acc = self.acc.clone();
+        Open {
+            origin,
+            is_unsaved,
+            acc,
+        }
+        .into_row(at)
+    }
+
+    fn into_row<K>(self, (key, start, end): Place<K>) -> Saved<K, A> {
+        Saved {
             key,
             start,
             end,
-            is_final,
-            acc,
-        } = row;
-        if is_final {
-            let value = self.aggregate.finish(&acc);
-            out.push(update(&key, start, end, value, epoch, 1));
-            self.done.entry(end).or_default().push((key, start, acc));
-        } else {
-            self.insert((key, start, end), acc);
+            origin: Some(self.origin),
+            is_final: false,
+            acc: self.acc,
         }
-    }
-
-    fn rows(&self) -> Vec<Saved<K, A::Acc>> {
-        let row = |key: &K, start, end, is_final, acc: &A::Acc| Saved {
-            key: key.clone(),
-            start,
-            end,
-            is_final,
-            acc: acc.clone(),
-        };
-        let open = self.open.iter();
-        let open = open.map(|((key, start, end), acc)| row(key, *start, *end, false, acc));
-        let done = self.done.iter().flat_map(|(end, sessions)| {
-            let sessions = sessions.iter();
-            sessions.map(move |(key, start, acc)| row(key, *start, *end, true, acc))
-        });
-        open.chain(done).collect()
     }
 }
 
@@ -329,3 +421,6 @@ fn notice<K, A>(event: Arriving<K, A>) -> Notice {
         time: Some(event.time),
     }
 }
+
+#[cfg(test)]
+mod tests;

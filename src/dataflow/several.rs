@@ -1,13 +1,14 @@
 //! Aggregates made of others: several at once, of some of the items, of different values.
 
-use std::collections::BTreeSet;
 use std::fmt::Debug;
+use std::hash::Hash;
 use std::marker::PhantomData;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::aggregate::{Aggregate, Average, Count, Max, Min, Of, Sum, Summand};
+use super::values::Values;
 
 /// How many items.
 ///
@@ -127,6 +128,11 @@ impl<T, A: Neutral<T>, F: Fn(&T) -> bool + 'static> Aggregate<T> for Filtered<A,
     fn merge(&self, acc: &mut A::Acc, other: &A::Acc) {
         self.of.merge(acc, other);
     }
+    fn add(&self, acc: &mut A::Acc, item: &T) {
+        if (self.keeps)(item) {
+            self.of.add(acc, item);
+        }
+    }
     fn finish(&self, acc: &A::Acc) -> A::Out {
         self.of.finish(acc)
     }
@@ -155,35 +161,34 @@ impl<F: Clone, V> Clone for Distinct<F, V> {
 
 impl<T, V, F> Aggregate<T> for Distinct<F, V>
 where
-    V: Ord + Clone + Debug + Serialize + DeserializeOwned + Send + 'static,
+    V: Ord + Hash + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static,
     F: Fn(&T) -> V + 'static,
 {
     const NAME: &'static str = "distinct";
-    type Acc = BTreeSet<V>;
+    type Acc = Values<V>;
     type Out = u64;
 
-    fn one(&self, item: &T) -> BTreeSet<V> {
-        BTreeSet::from([(self.value)(item)])
+    fn one(&self, item: &T) -> Values<V> {
+        Values::one((self.value)(item))
     }
-    fn merge(&self, acc: &mut BTreeSet<V>, other: &BTreeSet<V>) {
-        for value in other {
-            if !acc.contains(value) {
-                acc.insert(value.clone());
-            }
-        }
+    fn merge(&self, acc: &mut Values<V>, other: &Values<V>) {
+        acc.merge(other);
     }
-    fn finish(&self, acc: &BTreeSet<V>) -> u64 {
+    fn add(&self, acc: &mut Values<V>, item: &T) {
+        acc.insert((self.value)(item));
+    }
+    fn finish(&self, acc: &Values<V>) -> u64 {
         acc.len() as u64
     }
 }
 
 impl<T, V, F> Neutral<T> for Distinct<F, V>
 where
-    V: Ord + Clone + Debug + Serialize + DeserializeOwned + Send + 'static,
+    V: Ord + Hash + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static,
     F: Fn(&T) -> V + 'static,
 {
-    fn none(&self) -> BTreeSet<V> {
-        BTreeSet::new()
+    fn none(&self) -> Values<V> {
+        Values::default()
     }
 }
 
@@ -204,6 +209,9 @@ macro_rules! several {
             }
             fn merge(&self, acc: &mut Self::Acc, other: &Self::Acc) {
                 $(self.$at.merge(&mut acc.$at, &other.$at);)*
+            }
+            fn add(&self, acc: &mut Self::Acc, item: &T) {
+                $(self.$at.add(&mut acc.$at, item);)*
             }
             fn finish(&self, acc: &Self::Acc) -> Self::Out {
                 ($(self.$at.finish(&acc.$at),)*)

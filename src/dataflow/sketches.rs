@@ -95,6 +95,9 @@ impl<T, V: Hash + 'static, F: Fn(&T) -> V + 'static> Aggregate<T> for ApproxDist
     fn merge(&self, acc: &mut Hashes, other: &Hashes) {
         acc.0.update(&other.0.to_sketch(HllType::Hll8));
     }
+    fn add(&self, acc: &mut Hashes, item: &T) {
+        acc.0.update_value((self.value)(item));
+    }
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -144,6 +147,9 @@ impl<T, F: Fn(&T) -> f64 + 'static> Aggregate<T> for Quantile<F> {
         acc.0
             .merge(&other.0)
             .expect("all sketches are made with one configuration");
+    }
+    fn add(&self, acc: &mut Sizes, item: &T) {
+        acc.0.add((self.value)(item));
     }
     fn finish(&self, acc: &Sizes) -> Float {
         let value = acc.0.quantile(self.share).ok().flatten();

@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::changes::{Lasting, hashing};
-use crate::columns::merge::{BATCH_ROWS, Layer, Merge, Wanted, is_of_changes, rows_of};
-use crate::columns::{ColumnError, columns_of, fingerprint, from_batch, to_batch};
+use crate::columns::merge::{Layer, Merge, Wanted, is_of_changes, rows_of};
+use crate::columns::{ColumnError, columns_of, fingerprint, from_batch};
 use crate::time::Epoch;
 
 /// Takes batches that are to be saved, one segment each.
@@ -26,8 +26,6 @@ pub type Work = Box<dyn FnOnce() + Send>;
 pub struct Written {
     /// A number that is given back with the rows.
     pub note: Option<i64>,
-    /// Whether they are changes of what was saved before, or all there is.
-    pub is_of_changes: bool,
     /// Hears whether the checkpoint counts.
     pub settle: Box<dyn FnOnce(bool) + Send>,
 }
@@ -36,7 +34,7 @@ pub struct Written {
 pub struct Saved {
     /// Its layers, the newest last; read while they are iterated.
     pub layers: Vec<Layer>,
-    /// Whether the layers are changes; else they are rows.
+    /// Whether the layers are changes; else they are rows, as earlier versions wrote them.
     pub is_of_changes: bool,
     /// The number that was saved with the rows.
     pub note: Option<i64>,
@@ -118,24 +116,9 @@ impl Boundary {
         self.vault.is_kept()
     }
 
-    /// The saved rows that are this worker's.
-    pub fn restore<R: DeserializeOwned>(&self, is_mine: impl Fn(&R) -> bool) -> Vec<R> {
-        let saved = self.vault.restore(&self.name);
-        let batches: Layer = if saved.is_of_changes {
-            Box::new(Merge::new(saved.layers, Wanted::Standing))
-        } else {
-            Box::new(saved.layers.into_iter().flatten())
-        };
-        let name = self.name.clone();
-        batches
-            .flat_map(|batch| decoded::<R>(&name, batch))
-            .filter(is_mine)
-            .collect()
-    }
-
-    /// The saved rows that are this worker's, of a boundary that saves changes. Nothing is read
-    /// before they are iterated, and then one batch of each layer at a time.
-    pub fn restore_changes<R: Lasting>(&self, owns: impl Fn(u64) -> bool + 'static) -> Restored<R> {
+    /// The saved rows that are this worker's. Nothing is read before they are iterated, and then
+    /// one batch of each layer at a time.
+    pub fn restore<R: Lasting>(&self, owns: impl Fn(u64) -> bool + 'static) -> Restored<R> {
         let Saved {
             layers,
             is_of_changes,
@@ -162,24 +145,6 @@ impl Boundary {
     pub fn refuse(&self, epoch: Epoch) {
         let why = "the query that owns them failed".to_owned();
         self.save_with(epoch, Box::new(|_| Err(why)));
-    }
-
-    /// Saves this worker's rows as of `epoch`: all of them, whatever was saved before.
-    pub fn save<R>(&self, epoch: Epoch, rows: Vec<R>)
-    where
-        R: Serialize + DeserializeOwned + Send + 'static,
-    {
-        let encode = move |take: &mut Take<'_>| {
-            for chunk in rows.chunks(BATCH_ROWS) {
-                take(to_batch(chunk).map_err(|error| error.to_string())?)?;
-            }
-            Ok(Written {
-                note: None,
-                is_of_changes: false,
-                settle: Box::new(|_| {}),
-            })
-        };
-        self.save_with(epoch, Box::new(encode));
     }
 
     /// Saves what `rows` encodes, as of `epoch`.

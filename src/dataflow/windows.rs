@@ -19,17 +19,12 @@ use super::changes::{Changes, Lasting, identity_of};
 use super::clock::Clock;
 use super::decode::{Batch, Notice, Rec, guard};
 use super::feed::Mark;
+use super::folding::{Map, add, fold};
 use super::lines::RawLines;
 use super::panes::{Assigner, closes_at};
 use super::vault::Boundary;
 use crate::row::EncodeError;
 use crate::time::{Epoch, Timestamp, Window};
-
-#[allow(
-    clippy::disallowed_types,
-    reason = "only iterated where the rows are then ordered or summed"
-)]
-pub(super) type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
 
 /// What is asked of a window.
 #[derive(Clone, Copy, Debug)]
@@ -96,33 +91,26 @@ pub fn combine<T, K: Hash + Eq, A: Aggregate<T>>(
     key: &impl Fn(&T) -> K,
     aggregate: &A,
     folded: &mut Vec<Folded<K, A::Acc>>,
-    mut refuse: impl FnMut(&Rec<T>, String),
+    refuse: impl FnMut(&Rec<T>, String),
 ) {
-    let mut accs: Map<(K, i64, u32), A::Acc> = Map::default();
     let assigner = &shape.assigner;
     // Neighbouring events mostly share a pane; its arithmetic is done once for the run.
     let (mut pane, mut first, mut count) = (0, 0, 0);
     let mut known = 0..0;
-    for record in batches.iter().flat_map(|batch| batch.iter()) {
+    let mut judge = move |record: &Rec<T>| {
         if !known.contains(&record.time) {
             pane = assigner.pane_of(record.time);
             (first, count) = assigner.windows_of(pane);
             known = pane..assigner.pane_end(pane);
         }
         let closed = assigner.closed(first, count, record.watermark, shape.allowed);
-        if closed == count {
-            // In a gap between windows an event belongs to none, and is not late for any.
-            if count > 0 {
-                refuse(record, "late".to_owned());
-            }
-            continue;
-        }
-        // Whatever user code does, a record is in its accumulator wholly or not at all.
-        match guard(|| (key(&record.data), aggregate.one(&record.data))) {
-            Ok((key, one)) => add(&mut accs, (key, pane, closed), &one, aggregate),
-            Err(reason) => refuse(record, reason),
-        }
-    }
+        // In a gap between windows an event belongs to none, and is not late for any.
+        (count > 0).then_some((closed < count).then_some((pane, closed)))
+    };
+    let records = batches.iter().flat_map(|batch| batch.iter());
+    let records = records.filter_map(move |record| Some((record, judge(record)?)));
+    let key = |data: &T, (pane, closed)| (key(data), pane, closed);
+    let accs = fold(records, key, aggregate, refuse);
     folded.reserve(accs.len());
     folded.extend(accs.into_iter().map(|((key, pane, closed), acc)| Folded {
         key,
@@ -130,21 +118,6 @@ pub fn combine<T, K: Hash + Eq, A: Aggregate<T>>(
         closed,
         acc,
     }));
-}
-
-/// Adds an accumulator to those of a map.
-pub(super) fn add<T, K: Hash + Eq, A: Aggregate<T>>(
-    accs: &mut Map<K, A::Acc>,
-    key: K,
-    acc: &A::Acc,
-    aggregate: &A,
-) {
-    match accs.entry(key) {
-        Entry::Occupied(mut sum) => aggregate.merge(sum.get_mut(), acc),
-        Entry::Vacant(slot) => {
-            slot.insert(acc.clone());
-        }
-    }
 }
 
 /// The record as it came; of a format without lines, its fields as JSON.

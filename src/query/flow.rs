@@ -377,12 +377,6 @@ impl<'s> Flow<'s> {
         self.env.final_only
     }
 
-    /// Whether a key's rows live on this worker.
-    pub(super) fn is_mine<K: std::hash::Hash>(&self) -> impl Fn(&K) -> bool + 'static {
-        let owns = self.owns();
-        move |key| owns(differential_dataflow::hashable::Hashable::hashed(&key))
-    }
-
     /// Whether rows of an owner's hash live on this worker.
     pub(super) fn owns(&self) -> impl Fn(u64) -> bool + 'static {
         let (me, peers) = (self.env.scope.index() as u64, self.env.scope.peers() as u64);

@@ -77,7 +77,7 @@ impl<'s, K: Arrangeable, A: Arrangeable> Keyed<'s, K, A> {
         let reach = (millis_of(before), millis_of(after));
         let name = format!("interval-{}-{}", reach.0, reach.1);
         let boundary = flow.boundary::<Held<K, A, B>>(&name);
-        let mut intervals = Intervals::new(boundary, reach, flow.is_mine::<K>());
+        let mut intervals = Intervals::new(boundary, reach, flow.owns());
         let (watermark, names) = (flow.watermark(), flow.names());
         let pact = Exchange::new(|held: &Held<K, A, B>| held.key.hashed());
         let (events, clocks) = (unbatched(lefts).concat(unbatched(rights)), flow.clocks());

@@ -30,9 +30,8 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
         let (flow, final_at) = (self.flow.clone(), self.final_at());
         let rows = std::any::type_name::<(K, V)>();
         let kind = format!("paced-{:08x}", crc32fast::hash(rows.as_bytes()));
-        let is_mine = flow.is_mine::<K>();
-        let boundary = flow.boundary::<Saved>(&kind);
-        let mut paced = Paced::new(boundary, interval, move |(key, _): &(K, V)| is_mine(key));
+        let boundary = flow.boundary::<Saved<K, V>>(&kind);
+        let mut paced = Paced::<K, V>::new(boundary, interval, flow.owns());
         let watermark = flow.watermark();
         let pact = Exchange::new(|((key, _), ..): &((K, V), Epoch, isize)| key.hashed());
         let (rows, clocks) = (self.rows.inner, flow.clocks());

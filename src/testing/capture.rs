@@ -157,7 +157,7 @@ impl Vault for Safe {
         let boundaries = captured.saved.entry(epoch).or_default();
         let kept = boundaries.entry(boundary.to_owned()).or_default();
         kept.layers.push(layer);
-        (kept.is_of_changes, kept.note) = (written.is_of_changes, written.note);
+        (kept.is_of_changes, kept.note) = (true, written.note);
     }
 
     fn is_busy(&self) -> bool {

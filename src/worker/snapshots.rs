@@ -249,9 +249,7 @@ impl Open {
             written.map(|_| ()).map_err(|error| error.to_string())
         };
         let written = rows(&mut take).map_err(|error| format!("state '{boundary}': {error}"))?;
-        if written.is_of_changes {
-            writer.is_of_changes(boundary, written.note);
-        }
+        writer.is_of_changes(boundary, written.note);
         self.settle.push(written.settle);
         Ok(())
     }

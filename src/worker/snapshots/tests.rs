@@ -119,6 +119,12 @@ impl Rig {
 }
 
 impl Rig {
+    /// How many rows the segments of the newest checkpoint have.
+    fn rows_of_the_newest(&self) -> u64 {
+        let newest = self.store.newest_valid().unwrap().unwrap();
+        newest.manifest().segments().map(|(_, it)| it.rows).sum()
+    }
+
     /// Ends the writer, once nobody gives it work any more.
     fn close(self) {
         drop((self.workers, self.boundaries));
@@ -212,4 +218,29 @@ fn what_a_failed_checkpoint_took_is_in_the_next() {
         value: if key == 0 { 2 } else { 1 },
     });
     assert_eq!(found, expected.collect::<Vec<_>>());
+}
+
+#[test]
+fn of_a_row_that_came_and_went_nothing_is_saved() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(dir.path(), 1);
+    rig.restore();
+    let came = |rig: &mut Rig, key| rig.worker(key).came(|| Row { key, value: 1 });
+    let gone = |rig: &mut Rig, key| rig.worker(key).gone(|| Row { key, value: 0 });
+    for key in 0..5 {
+        came(&mut rig, key);
+        rig.put(key, 2);
+    }
+    (0..4).for_each(|key| gone(&mut rig, key));
+    came(&mut rig, 3);
+    rig.checkpoint(1).unwrap();
+    assert_eq!(rig.rows_of_the_newest(), 2, "3 and 4 stand");
+    // What was saved once is said to be gone.
+    gone(&mut rig, 3);
+    gone(&mut rig, 4);
+    came(&mut rig, 4);
+    rig.checkpoint(2).unwrap();
+    rig.close();
+    let mut rig = Rig::open(dir.path(), 1);
+    assert_eq!(rig.restore(), [Row { key: 4, value: 1 }]);
 }
