@@ -266,7 +266,7 @@ fn what_is_far_ahead_of_its_arrival_moves_nothing() {
     assert_eq!(steps.watermark("hits"), Some(Timestamp(1)));
     let rejected = steps.rejected("hits");
     assert!(
-        rejected[0].0.value.ends_with(r#""reason":"ahead"}"#),
+        rejected[0].0.value().ends_with(r#""reason":"ahead"}"#),
         "{rejected:?}"
     );
     assert_eq!(steps.rows("kept").len(), 1);
@@ -319,7 +319,7 @@ fn counted(epochs: &[&[(u8, i64)]]) -> Vec<Vec<String>> {
     let hit = |(key, at): &(u8, i64)| {
         format!(r#"{{"key":{key},"part":2,"n":3,"x":0.5,"at":{at}}}"#) + "\n"
     };
-    let short = |(row, diff): (Row, i64)| format!("{diff} {}", row.key);
+    let short = |(row, diff): (Row, i64)| format!("{diff} {}", row.key());
     let mut feed = |hits: &[(u8, i64)]| {
         let lines: String = hits.iter().map(hit).collect();
         let epoch = steps.epoch(Round::new().records("hits", 0, &lines));

@@ -8,7 +8,8 @@ pub enum BenchCommand {
     /// The queries of Nexmark over events made up beforehand and held in memory as NDJSON.
     ///
     /// Each query runs in a process of its own. Decoding is part of what is measured, making the
-    /// events is not; the peak of memory is beyond the events.
+    /// events is not; the peak of memory is beyond the events. The rows of the answer are made and
+    /// counted, and go nowhere.
     #[command(after_help = "Examples:
   waterclock bench nexmark
   waterclock bench nexmark --query q5 --workers 2 --events 10000000")]
@@ -33,6 +34,9 @@ pub struct BenchArgs {
     /// The queries to run, separated by commas [default: all].
     #[arg(long = "query", value_name = "QUERY", value_delimiter = ',')]
     pub queries: Vec<String>,
+    /// Writes the rows as JSON and orders them, as `replay` does, instead of counting them.
+    #[arg(long)]
+    pub rows: bool,
     /// Writes a JSON object per query instead of a table.
     #[arg(long)]
     pub json: bool,

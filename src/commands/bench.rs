@@ -32,7 +32,7 @@ struct Figures {
     cpu_seconds: f64,
     /// Beyond the events themselves.
     peak_bytes: u64,
-    rows: usize,
+    rows: i64,
 }
 
 /// Runs each query over events held in memory, and writes a table, or figures as JSON.
@@ -80,6 +80,7 @@ fn in_a_process(args: &BenchArgs, query: &str) -> anyhow::Result<Figures> {
         .args(["bench", "nexmark", "--json", "--query", query])
         .args(["--events", &args.events.to_string()])
         .args(["--workers", &args.workers.to_string()])
+        .args(args.rows.then_some("--rows"))
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
@@ -104,6 +105,7 @@ fn measured(args: &BenchArgs, query: Query) -> anyhow::Result<Figures> {
     }
     let mut replay = Replay::new(query, catalog, sources);
     replay.workers = args.workers.into();
+    replay.only_counts = !args.rows;
     reset_peak_rss();
     let (held, used, started) = (rss_bytes(), cpu_seconds(), Instant::now());
     let replayed = replay.run()?;
@@ -117,7 +119,7 @@ fn measured(args: &BenchArgs, query: Query) -> anyhow::Result<Figures> {
         events_per_second: (events / seconds).round(),
         cpu_seconds: (cpu_seconds() - used) / events * 1e6,
         peak_bytes: peak_rss_bytes().saturating_sub(held),
-        rows: replayed.rows.len(),
+        rows: replayed.count,
     })
 }
 

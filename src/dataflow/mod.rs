@@ -26,6 +26,7 @@
 //! * [`kept`]: the boundary that keeps records
 //! * [`keyed`]: the general state boundary, over its own arrangement
 //! * [`ranks`]: the first rows of each key, in order
+//! * [`joined`]: the join of two tables
 //! * [`intervals`]: the interval join
 //! * [`stamp`]: the canonical order of records
 //! * [`paced`]: changes shown together, every so often
@@ -48,6 +49,7 @@ pub mod feed;
 mod folding;
 pub mod forever;
 pub mod intervals;
+pub mod joined;
 pub mod kept;
 pub mod keyed;
 pub mod lines;

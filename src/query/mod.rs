@@ -42,7 +42,7 @@ pub use answer::Query;
 pub use catalog::{BuildError, Catalog, Overrides, QueryDef, StreamDef};
 pub use chains::Sessions;
 pub use counted::{Records, records};
-pub use flow::{Answers, Env, Fail, Flow, Outlet, Running};
+pub use flow::{Answers, Env, Fail, Flow, Outlet, Running, TakeRows};
 pub use forever::Forever;
 pub use sessions::{Session, session};
 pub use stream::{Keyed, Stream};

@@ -99,7 +99,7 @@ fn compare(stream: &str, options: &NexmarkOptions, known: &[Known]) {
             known.query
         );
         let lines = rows.iter().flat_map(|(row, count)| {
-            let line = line(&row.key, &row.value, known.columns);
+            let line = line(row.key(), row.value(), known.columns);
             std::iter::repeat_n(line, usize::try_from(*count).expect("rows are there"))
         });
         let lines: Vec<String> = lines.collect();

@@ -149,8 +149,8 @@ impl Said {
 /// Rows in the oracle's words.
 pub fn plain(bag: &Bag) -> Rows {
     let row = |row: &Row| {
-        let final_at = row.final_at.map(|at| at.0);
-        (row.key.to_string(), row.value.to_string(), final_at)
+        let final_at = row.final_at().map(|at| at.0);
+        (row.key().to_string(), row.value().to_string(), final_at)
     };
     bag.iter().map(|(r, count)| (row(r), *count)).collect()
 }
