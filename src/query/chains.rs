@@ -1,5 +1,6 @@
 //! Sessions of the rows of a table.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use differential_dataflow::AsCollection;
@@ -93,7 +94,7 @@ impl<'s, K: Arrangeable, V: Arrangeable> Sessions<'s, K, V> {
         let (flow, rows) = (self.rows.flow, self.rows.rows.inner);
         let gap = millis_of(self.gap).max(1);
         let mut chains = Chains::new(gap, aggregate, flow.final_only());
-        let (fail, mut has_failed) = (flow.fail.clone(), false);
+        let (fail, mut has_failed) = (Rc::clone(&flow.fail), false);
         let pact = Exchange::new(|((key, _), ..): &Change<K, V>| key.hashed());
         let clocks = flow.clocks();
         let sessions = retire(rows, clocks, pact, by_update_time, "Row sessions", |_| {
