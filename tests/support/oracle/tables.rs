@@ -1,5 +1,9 @@
 //! More queries, and what they answer, from scratch: aggregates of tables whose rows go again, days
 //! of a time zone, estimates, and an answer that is a stream.
+#![allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "tables give their functions references"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 
