@@ -18,6 +18,25 @@ pub enum BenchCommand {
   waterclock bench nexmark --file nexmark.ndjson --workers 2
   waterclock bench nexmark --against ../before/waterclock --rounds 5")]
     Nexmark(BenchArgs),
+    /// Writes the events of Nexmark to a file as NDJSON, to be read again and again.
+    #[command(after_help = "Example:
+  waterclock bench events nexmark.ndjson
+  waterclock bench nexmark --file nexmark.ndjson --query q5")]
+    Events(EventsArgs),
+}
+
+/// Flags of `bench events`.
+#[derive(Clone, Debug, Args)]
+pub struct EventsArgs {
+    /// Where to write; a file that exists is written over.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// How many events [default: a million].
+    #[arg(
+        long, value_name = "N", default_value_t = 1_000_000, hide_default_value = true,
+        value_parser = clap::value_parser!(u64).range(1..=100_000_000)
+    )]
+    pub events: u64,
 }
 
 /// Flags of `bench nexmark`.

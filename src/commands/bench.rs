@@ -1,5 +1,6 @@
 //! `waterclock bench`: what events cost.
 
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -8,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use waterclock::Query;
-use waterclock::cli::{BenchArgs, Grid};
+use waterclock::cli::{BenchArgs, EventsArgs, Grid};
 use waterclock::query::{Catalog, Overrides};
 use waterclock::source::Source;
 use waterclock::source::file::{FileOptions, FileSource};
@@ -171,17 +172,36 @@ fn measured(args: &BenchArgs, query: Query) -> anyhow::Result<Figures> {
     })
 }
 
+/// Writes so many events to a file.
+pub fn events_to_file(args: &EventsArgs) -> anyhow::Result<()> {
+    let doing = || format!("writing events to {}", args.file.display());
+    let mut file = File::create(&args.file).with_context(doing)?;
+    each_chunk(args.events, |bytes| {
+        file.write_all(bytes).with_context(doing)
+    })
+}
+
 /// So many events, as NDJSON.
 fn events(count: u64) -> anyhow::Result<String> {
+    let mut text = Vec::new();
+    each_chunk(count, |bytes| {
+        text.extend_from_slice(bytes);
+        Ok(())
+    })?;
+    Ok(String::from_utf8(text)?)
+}
+
+/// Makes so many events, some at a time.
+fn each_chunk(count: u64, mut take: impl FnMut(&[u8]) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let options = NexmarkOptions {
         events: count,
         ..NexmarkOptions::default()
     };
     let mut source = NexmarkSource::new("nexmark", options);
-    let (mut text, mut position) = (Vec::new(), 0);
+    let mut position = 0;
     while let Some(chunk) = source.read(0, position, 1 << 20, None)? {
-        text.extend_from_slice(&chunk.bytes);
+        take(&chunk.bytes)?;
         position = chunk.end;
     }
-    Ok(String::from_utf8(text)?)
+    Ok(())
 }
