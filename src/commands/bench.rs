@@ -20,6 +20,9 @@ use waterclock::worker::replay::Replay;
 use super::setting::selected;
 use super::usage::{cpu_seconds, peak_rss_bytes, reset_peak_rss, rss_bytes};
 
+/// The stream of the table that the benchmark's q13 looks things up in.
+const SIDE_INPUT: &str = "side_input";
+
 /// What one run of a query took.
 #[derive(Debug, Serialize, Deserialize)]
 struct Figures {
@@ -141,18 +144,18 @@ fn in_a_process(binary: &Path, args: &BenchArgs, query: &str) -> anyhow::Result<
 fn measured(args: &BenchArgs, query: Query) -> anyhow::Result<Figures> {
     let name = query.name.clone();
     let catalog = Catalog::of(std::slice::from_ref(&query), &Overrides::default())?;
-    let source: Box<dyn Source> = match &args.file {
+    let mut sources: Vec<Box<dyn Source>> = vec![match &args.file {
         Some(path) => {
-            let options = FileOptions::default();
-            Box::new(FileSource::open(
-                "nexmark",
-                std::slice::from_ref(path),
-                options,
-            )?)
+            let (files, options) = (std::slice::from_ref(path), FileOptions::default());
+            Box::new(FileSource::open("nexmark", files, options)?)
         }
         None => Box::new(MemorySource::new("nexmark", &[&events(args.events)?])),
-    };
-    let mut replay = Replay::new(query, catalog, vec![source]);
+    }];
+    if catalog.stream(SIDE_INPUT).is_some() {
+        let side = MemorySource::new(SIDE_INPUT, &[&side_input()]);
+        sources.push(Box::new(side));
+    }
+    let mut replay = Replay::new(query, catalog, sources);
     replay.workers = args.workers.into();
     replay.only_counts = !args.rows;
     reset_peak_rss();
@@ -204,4 +207,10 @@ fn each_chunk(count: u64, mut take: impl FnMut(&[u8]) -> anyhow::Result<()>) -> 
         position = chunk.end;
     }
     Ok(())
+}
+
+/// A value for each key that q13 looks up.
+fn side_input() -> String {
+    let line = |key| format!("{{\"key\":{key},\"value\":\"value-{key}\"}}\n");
+    (0..10_000).map(line).collect()
 }

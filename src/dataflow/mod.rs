@@ -14,10 +14,12 @@
 //! * [`calendar`]: days and months of a time zone
 //! * [`aggregate`][]: accumulators
 //! * [`sessions`]: the session boundary
+//! * [`chains`]: sessions of rows that come and go
 //! * [`counted`]: the boundary of windows by number
 //! * [`several`]: aggregates made of others
 //! * [`sketches`]: aggregates that estimate
 //! * `folding`: records into accumulators
+//! * `running`: sums of windows that overlap
 //! * [`windows`]: the window boundary
 //! * [`forever`]: the unbounded boundary
 //! * [`appended`]: the boundary of answers that are streams
@@ -37,6 +39,7 @@ pub mod aggregate;
 pub mod appended;
 pub mod bounded;
 pub mod calendar;
+pub mod chains;
 pub mod changes;
 pub mod clock;
 pub mod counted;
@@ -55,6 +58,7 @@ pub mod panes;
 pub mod ranks;
 pub mod reading;
 pub mod retire;
+mod running;
 pub mod schemas;
 pub mod sessions;
 pub mod several;

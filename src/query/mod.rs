@@ -15,6 +15,7 @@
 mod answer;
 mod as_of;
 mod catalog;
+mod chains;
 mod counted;
 mod ends;
 mod failing;
@@ -39,6 +40,7 @@ use crate::dataflow::stamp;
 
 pub use answer::Query;
 pub use catalog::{BuildError, Catalog, Overrides, QueryDef, StreamDef};
+pub use chains::Sessions;
 pub use counted::{Records, records};
 pub use flow::{Answers, Env, Fail, Flow, Outlet, Running, TakeRows};
 pub use forever::Forever;
