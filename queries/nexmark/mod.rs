@@ -1,7 +1,7 @@
 //! Nexmark: the questions of the streaming benchmark, about an auction house. Each file says in
 //! its first line what is asked; the columns of its rows are called as in the published SQL.
 
-pub mod events;
+mod events;
 
 mod q0;
 mod q1;

@@ -20,15 +20,17 @@ pub struct Joined<K, A, B> {
     rights: Rows<K, B>,
 }
 
-impl<K: Clone + Hash + Eq, A: Ord, B: Ord> Joined<K, A, B> {
+impl<K, A, B> Default for Joined<K, A, B> {
     /// A join of no rows.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Joined {
             lefts: Rows(Map::default()),
             rights: Rows(Map::default()),
         }
     }
+}
 
+impl<K: Clone + Hash + Eq, A: Ord, B: Ord> Joined<K, A, B> {
     /// Takes a closed epoch's changes, in any order; emits the changes of the pairs.
     pub fn retire<P>(
         &mut self,
@@ -77,9 +79,8 @@ impl<K: Hash + Eq, V: Ord> Rows<K, V> {
         use std::collections::hash_map::Entry;
         match self.0.entry(key) {
             Entry::Vacant(slot) => {
-                // Many a key has a single row.
-                let mut changes = Vec::with_capacity(1);
-                changes.push((row, diff));
+                // Many a key has a single row: there is room for no more yet.
+                let changes = vec![(row, diff)];
                 let removed = removed(diff);
                 slot.insert(Group { changes, removed });
             }
@@ -149,7 +150,7 @@ mod tests {
                 1..12,
             ),
         ) {
-            let mut joined = Joined::new();
+            let mut joined = Joined::default();
             let (mut lefts, mut rights, mut pairs) = (Bag::new(), Bag::new(), Bag::new());
             for (epoch, changes) in (0..).zip(epochs) {
                 let mut input = Vec::new();

@@ -237,7 +237,7 @@ fn joined<'s, K: Arrangeable, A: Arrangeable, B: Arrangeable, P: Arrangeable>(
     let changes = lefts.concat(rights).inner;
     let clocks = flow.clocks();
     let pairs = retire(changes, clocks, Pipeline, by_update_time, "Join", |_| {
-        let mut joined = Joined::new();
+        let mut joined = Joined::default();
         move |clock: &Clock, changes, out: &mut Vec<_>, _: &mut Vec<()>| {
             joined.retire(clock.epoch, changes, &pair, out);
         }
