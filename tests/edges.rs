@@ -71,7 +71,7 @@ fn a_record_whose_code_panics_leaves_no_trace() {
         let refused = steps.late(name);
         assert_eq!(refused.len(), 2, "{name}: {refused:?}");
         for (row, _) in refused {
-            assert!(row.value.contains("unlucky"), "{name}: {}", row.value);
+            assert!(row.value().contains("unlucky"), "{name}: {}", row.value());
         }
     }
     for (query, (name, value)) in queries().into_iter().zip(expected) {

@@ -227,7 +227,7 @@ fn rows_of(live: &Live, query: &str) -> Vec<String> {
     let page = view
         .read(epoch, &KeyRange::all(), None, 1000, None)
         .unwrap();
-    let line = |(row, _): &(Arc<waterclock::row::Row>, u64)| format!("{} {}", row.key, row.value);
+    let line = |(row, _): &(waterclock::row::Row, u64)| format!("{} {}", row.key(), row.value());
     page.rows.iter().map(line).collect()
 }
 

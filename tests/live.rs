@@ -205,9 +205,7 @@ impl Service {
         let page = view.read(self.epoch(), &range, None, 10_000, None).unwrap();
         let often = |n| i64::try_from(n).unwrap();
         let rows = page.rows.iter();
-        let rows: Vec<_> = rows
-            .map(|(row, n)| (row.as_ref().clone(), often(*n)))
-            .collect();
+        let rows: Vec<_> = rows.map(|(row, n)| (row.clone(), often(*n))).collect();
         written(&rows)
     }
 

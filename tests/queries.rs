@@ -169,7 +169,7 @@ struct Seen {
 impl Seen {
     fn is_final(&self, row: &Row) -> bool {
         let reached = |at| self.watermark.is_some_and(|watermark| watermark >= at);
-        row.final_at.is_some_and(reached)
+        row.final_at().is_some_and(reached)
     }
 }
 
@@ -311,13 +311,13 @@ impl Teller {
 
     /// A row as `word key value`, `x2` if it occurs twice; none if it does not.
     fn row(&self, word: &str, row: &Row, times: i64) -> Option<String> {
-        let key: Value = serde_json::from_str(&row.key).expect("a key is JSON");
+        let key: Value = serde_json::from_str(row.key()).expect("a key is JSON");
         let times = match times {
             ..=0 => return None,
             1 => String::new(),
             n => format!(" x{n}"),
         };
-        Some(format!("{word} {} {}{times}", self.part(&key), row.value))
+        Some(format!("{word} {} {}{times}", self.part(&key), row.value()))
     }
 
     /// A key, or a part of one: text without quotes, windows as times.
@@ -345,8 +345,8 @@ impl Teller {
 
 /// A late or rejected record, and why, where the word does not say so.
 fn refusal(word: &str, row: &Row) -> String {
-    let key: Value = serde_json::from_str(&row.key).expect("a key is JSON");
-    let value: Value = serde_json::from_str(&row.value).expect("a value is JSON");
+    let key: Value = serde_json::from_str(row.key()).expect("a key is JSON");
+    let value: Value = serde_json::from_str(row.value()).expect("a value is JSON");
     let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
     let (stream, partition) = (key[0].as_str().unwrap_or_default(), &key[1]);
     let why = match text("reason") {

@@ -131,7 +131,7 @@ fn write(
     for (row, count) in &replayed.rows {
         line.clear();
         let is_final = |at| through.is_some_and(|through| through >= at);
-        render(row, row.final_at.map(is_final), &mut line);
+        render(row, row.final_at().map(is_final), &mut line);
         for _ in 0..*count {
             digest.update(&line);
             to.write_all(&line).context("writing the rows")?;
@@ -150,9 +150,9 @@ fn hex(bytes: &[u8]) -> String {
 
 fn render(row: &Row, is_final: Option<bool>, line: &mut Vec<u8>) {
     line.extend_from_slice(br#"{"key":"#);
-    line.extend_from_slice(row.key.as_bytes());
+    line.extend_from_slice(row.key().as_bytes());
     line.extend_from_slice(br#","value":"#);
-    line.extend_from_slice(row.value.as_bytes());
+    line.extend_from_slice(row.value().as_bytes());
     line.extend_from_slice(match is_final {
         Some(true) => b",\"final\":true}\n",
         Some(false) => b",\"final\":false}\n",

@@ -54,10 +54,10 @@ impl Heading<'_> {
     /// watermark of this epoch has reached it.
     pub(super) fn shown(&self, page: Page) -> Vec<Shown> {
         let through = self.complete_through();
-        let shown = |(row, times): (Arc<Row>, u64)| {
+        let shown = |(row, times): (Row, u64)| {
             let is_final = |at| through.is_some_and(|through| through >= at);
             let mark = row
-                .final_at
+                .final_at()
                 .map_or(Mark::None, |at| Mark::Final(is_final(at)));
             Shown { row, times, mark }
         };
@@ -289,14 +289,9 @@ mod tests {
     use super::*;
     use crate::view::{PartitionLabel, StreamLabel};
 
-    fn row(key: &str, value: &str, final_at: Option<i64>) -> Arc<Row> {
-        Arc::new(Row {
-            order: Arc::from([]),
-            key_len: 0,
-            key: key.into(),
-            value: value.into(),
-            final_at: final_at.map(Timestamp),
-        })
+    fn row(key: &str, value: &str, final_at: Option<i64>) -> Row {
+        let json = |text| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        Row::new(&json(key), &json(value), final_at.map(Timestamp)).unwrap()
     }
 
     #[test]

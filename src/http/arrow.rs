@@ -170,7 +170,7 @@ mod tests {
         };
         let mut batches = Batches::new(columns(&spec), Besides::Final)?;
         let mut bytes = batches.begun();
-        let row = Arc::new(Row::new(&("a", u64::MAX), &value, None).unwrap());
+        let row = Row::new(&("a", u64::MAX), &value, None).unwrap();
         let shown = Shown {
             row,
             times: 1025,

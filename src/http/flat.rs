@@ -118,12 +118,12 @@ pub(super) fn cells(row: &Row, columns: &[Column]) -> Vec<Cell> {
             .then(|| serde_json::from_str(text).ok());
         tree.flatten().unwrap_or(Value::Null)
     };
-    let (key, value) = (tree(&row.key, true), tree(&row.value, false));
+    let (key, value) = (tree(row.key(), true), tree(row.value(), false));
     let cell = |column: &Column| {
         let (text, tree) = if column.is_of_key {
-            (&row.key, &key)
+            (row.key(), &key)
         } else {
-            (&row.value, &value)
+            (row.value(), &value)
         };
         if column.path.is_empty() {
             return whole(text, column.kind);

@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 
 use super::accept::{Coding, Format};
 use super::arrow::Batches;
@@ -18,7 +17,7 @@ pub(super) const PIECE: usize = 64 << 10;
 /// A row as it is shown.
 #[derive(Clone, Debug)]
 pub(super) struct Shown {
-    pub(super) row: Arc<Row>,
+    pub(super) row: Row,
     /// How often.
     pub(super) times: u64,
     pub(super) mark: Mark,
@@ -136,7 +135,7 @@ impl Rendering {
     /// About how many bytes there are to write.
     pub(super) fn size(&self) -> usize {
         let row = |shown: &Shown| {
-            let once = shown.row.key.len() + shown.row.value.len() + 40;
+            let once = shown.row.key().len() + shown.row.value().len() + 40;
             once.saturating_mul(usize::try_from(shown.times).unwrap_or(usize::MAX))
         };
         let part = |part: &Part| {
@@ -230,9 +229,9 @@ fn json(out: &mut Vec<u8>, shown: &Shown, with_comma: bool, end: &[u8]) {
             out.extend_from_slice(b"\",");
         }
         out.extend_from_slice(b"\"key\":");
-        out.extend_from_slice(shown.row.key.as_bytes());
+        out.extend_from_slice(shown.row.key().as_bytes());
         out.extend_from_slice(b",\"value\":");
-        out.extend_from_slice(shown.row.value.as_bytes());
+        out.extend_from_slice(shown.row.value().as_bytes());
         match shown.mark {
             Mark::Final(true) => out.extend_from_slice(b",\"final\":true"),
             Mark::Final(false) => out.extend_from_slice(b",\"final\":false"),
@@ -301,7 +300,7 @@ mod tests {
     }
 
     fn shown(key: (&str, i64), value: Option<&str>, times: u64, mark: Mark) -> Shown {
-        let row = Arc::new(Row::new(&key, &value, None).unwrap());
+        let row = Row::new(&key, &value, None).unwrap();
         Shown { row, times, mark }
     }
 

@@ -106,7 +106,17 @@ proptest! {
     fn rows_order_by_key_then_value(a in (text(), integer()), b in (text(), integer())) {
         let row = |r: &(String, i64)| Row::new(&r.0, &r.1, None).unwrap();
         prop_assert_eq!(row(&a).cmp(&row(&b)), a.cmp(&b));
-        prop_assert_eq!(row(&a).order.cmp(&row(&b).order), a.cmp(&b));
+        prop_assert_eq!(row(&a).order().cmp(row(&b).order()), a.cmp(&b));
+    }
+
+    #[test]
+    fn what_makes_rows_final_orders_them_last(
+        a in proptest::option::of(any::<i64>()),
+        b in proptest::option::of(any::<i64>()),
+    ) {
+        let row = |at: Option<i64>| Row::new(&"k", &1, at.map(Timestamp)).unwrap();
+        prop_assert_eq!(row(a).final_at(), a.map(Timestamp));
+        prop_assert_eq!(row(a).cmp(&row(b)), a.cmp(&b));
     }
 
     #[test]
@@ -177,12 +187,10 @@ fn a_row_says_where_its_key_ends_and_keeps_its_json() {
         Some(Timestamp(9)),
     );
     let row = row.unwrap();
-    assert_eq!(&*row.key, r#"["u1",5]"#);
-    assert_eq!(&*row.value, r#"{"start":1,"name":"x"}"#);
-    assert_eq!(
-        row.order[..row.key_len as usize],
-        encode_json(&json!(["u1", 5]))
-    );
+    assert_eq!(row.key(), r#"["u1",5]"#);
+    assert_eq!(row.value(), r#"{"start":1,"name":"x"}"#);
+    assert_eq!(row.final_at(), Some(Timestamp(9)));
+    assert_eq!(row.order_of_key(), encode_json(&json!(["u1", 5])));
     let other = Row::new(
         &("u1", 5),
         &Inner {
@@ -193,7 +201,8 @@ fn a_row_says_where_its_key_ends_and_keeps_its_json() {
     )
     .unwrap();
     assert_ne!(
-        row.order, other.order,
+        row.order(),
+        other.order(),
         "what becomes final at another time is another row"
     );
 }

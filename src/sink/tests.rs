@@ -61,7 +61,7 @@ impl Sink for Memory {
         if matches!(fate, Fate::Done | Fate::Unheard) {
             let written = messages
                 .iter()
-                .map(|m| format!("{} {}", m.key(), m.row.value));
+                .map(|m| format!("{} {}", m.key(), m.row.value()));
             topic.messages.extend(written);
             topic.progress = Some(progress.clone());
         }

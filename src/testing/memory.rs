@@ -102,12 +102,12 @@ pub fn batch(query: Query, streams: &[(&str, &str)]) -> Vec<String> {
         .run()
         .expect("the query runs");
     let lines = replayed.rows.into_iter().flat_map(|(row, count)| {
-        let end = if row.final_at.is_some() {
+        let end = if row.final_at().is_some() {
             r#","final":true}"#
         } else {
             "}"
         };
-        let line = format!(r#"{{"key":{},"value":{}{end}"#, row.key, row.value);
+        let line = format!(r#"{{"key":{},"value":{}{end}"#, row.key(), row.value());
         std::iter::repeat_n(line, usize::try_from(count).unwrap_or(0))
     });
     lines.collect()

@@ -56,9 +56,9 @@ pub struct Saved {
 /// assert_eq!(steps.watermark("clicks"), Some(Timestamp(65_000)));
 ///
 /// let rows = steps.rows("clicks");
-/// assert_eq!(&*rows[0].0.key, r#"["u1",{"start":0,"end":60000}]"#);
-/// assert_eq!(&*rows[0].0.value, "1");
-/// assert_eq!(rows[0].0.final_at, Some(Timestamp(59_999)));
+/// assert_eq!(rows[0].0.key(), r#"["u1",{"start":0,"end":60000}]"#);
+/// assert_eq!(rows[0].0.value(), "1");
+/// assert_eq!(rows[0].0.final_at(), Some(Timestamp(59_999)));
 /// assert_eq!(steps.changes("clicks").len(), 2);
 /// ```
 pub struct Steps {

@@ -52,8 +52,8 @@ fn balances_at(view: &View, at: Epoch, limit: usize) -> Result<BTreeMap<String, 
         let page = view.read(at, &KeyRange::all(), next.as_ref(), limit, None)?;
         for (row, count) in page.rows {
             assert_eq!(count, 1);
-            let before = balances.insert(row.key.to_string(), row.value.parse().unwrap());
-            assert_eq!(before, None, "account {} twice at epoch {at}", row.key);
+            let before = balances.insert(row.key().to_string(), row.value().parse().unwrap());
+            assert_eq!(before, None, "account {} twice at epoch {at}", row.key());
         }
         next = page.next;
         if next.is_none() {
@@ -72,11 +72,11 @@ fn folded(
     let mut balances = balances.clone();
     let span = views.span(view.spec(), from, to)?;
     for Change { row, diff, .. } in view.changes(&span)? {
-        let balance: i64 = row.value.parse().unwrap();
+        let balance: i64 = row.value().parse().unwrap();
         match diff {
-            -1 => assert_eq!(balances.remove(&*row.key), Some(balance)),
-            1 => assert_eq!(balances.insert(row.key.to_string(), balance), None),
-            _ => panic!("{diff} times the balance of {}", row.key),
+            -1 => assert_eq!(balances.remove(row.key()), Some(balance)),
+            1 => assert_eq!(balances.insert(row.key().to_string(), balance), None),
+            _ => panic!("{diff} times the balance of {}", row.key()),
         }
     }
     Ok(balances)

@@ -2,7 +2,6 @@
 //! went had expired, and which became final.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::shard::Ordered;
 use super::{ReadError, View};
@@ -56,7 +55,7 @@ impl Span {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// The row.
-    pub row: Arc<Row>,
+    pub row: Row,
     /// By how much its number of occurrences changed; not 0.
     pub diff: i64,
     /// Whether it went because its time was up, and not because it was corrected.
@@ -66,7 +65,8 @@ pub struct Change {
 /// Whether a row that an epoch takes away was final before: then nothing corrects it any more, and
 /// it has expired.
 pub(super) fn has_expired(row: &Row, watermark_before: Option<Timestamp>) -> bool {
-    row.final_at.is_some_and(|at| watermark_before >= Some(at))
+    row.final_at()
+        .is_some_and(|at| watermark_before >= Some(at))
 }
 
 /// The rows of an answer that are not final yet, by when they will be: finds those that become
@@ -85,7 +85,7 @@ impl Finals {
         view.scan(epoch, |row, count| {
             let waits = |at: &Timestamp| watermark < Some(*at);
             let is_wanted = |at: &Timestamp| all || span.watermark() >= Some(*at);
-            if let Some(at) = row.row.final_at.filter(waits).filter(is_wanted) {
+            if let Some(at) = row.row.final_at().filter(waits).filter(is_wanted) {
                 *waiting.entry((at, row.clone())).or_insert(0) += count;
             }
         })?;
@@ -97,7 +97,7 @@ impl Finals {
     pub fn advance(&mut self, view: &View, span: &Span) -> Result<Vec<Change>, ReadError> {
         let mut epochs: BTreeMap<Epoch, Vec<(Ordered, i64)>> = BTreeMap::new();
         view.log(span, |epoch, row, diff| {
-            if row.row.final_at.is_some() {
+            if row.row.final_at().is_some() {
                 epochs.entry(epoch).or_default().push((row.clone(), diff));
             }
         })?;
@@ -142,7 +142,7 @@ impl Finals {
     }
 
     fn add(&mut self, row: Ordered, diff: i64) {
-        let Some(at) = row.row.final_at else {
+        let Some(at) = row.row.final_at() else {
             return;
         };
         let place = (at, row);
@@ -327,11 +327,11 @@ mod tests {
 
     fn small(row: &Row) -> Small {
         let of = |json: &str| json.parse().unwrap();
-        (of(&row.key), of(&row.value), row.final_at.unwrap().0)
+        (of(row.key()), of(row.value()), row.final_at().unwrap().0)
     }
 
     fn bag_of(changes: &[Change]) -> Bag {
-        assert!(changes.is_sorted_by_key(|change| Arc::clone(&change.row)));
+        assert!(changes.is_sorted_by_key(|change| change.row.clone()));
         assert!(
             changes
                 .iter()

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::ops::Bound;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock};
 
 use super::horizon::Horizon;
 use super::shard::{Ordered, Shard};
@@ -76,7 +76,7 @@ impl Filling<'_> {
         let started = self
             .request
             .after
-            .filter(|after| *after.order() == *row.row.order);
+            .filter(|after| after.order() == row.row.order());
         let done = started.map_or(0, RowPosition::done);
         let left = count.saturating_sub(done);
         let taken = left.min(self.room).min(self.fitting(&row.row));
@@ -87,7 +87,7 @@ impl Filling<'_> {
             self.room -= taken;
             let bytes = taken.saturating_mul(row_bytes(&row.row));
             self.bytes = self.bytes.saturating_sub(bytes);
-            self.page.rows.push((Arc::clone(&row.row), taken));
+            self.page.rows.push((row.row.clone(), taken));
         }
         taken < left
     }
@@ -102,7 +102,7 @@ impl Filling<'_> {
 /// About how many bytes a row takes as JSON.
 fn row_bytes(row: &Row) -> u64 {
     const FRAME: usize = 20;
-    (FRAME + row.key.len() + row.value.len()) as u64
+    (FRAME + row.key().len() + row.value().len()) as u64
 }
 
 /// One shard's rows of the request, fetched a run at a time.
@@ -140,7 +140,7 @@ impl<'a> Cursor<'a> {
             .after
             .map_or(first, |after| first.max(after.order()));
         let from = match &self.after {
-            Some(row) => Bound::Excluded(&*row.row.order),
+            Some(row) => Bound::Excluded(row.row.order()),
             None => Bound::Included(first),
         };
         if end.is_some_and(|end| end <= first) {
@@ -153,7 +153,7 @@ impl<'a> Cursor<'a> {
         let last = shard.visit(request.at, (from, to), |row, count| {
             let is_wanted = request
                 .final_at
-                .is_none_or(|w| row.row.final_at.is_some_and(|final_at| final_at <= w));
+                .is_none_or(|w| row.row.final_at().is_some_and(|final_at| final_at <= w));
             if count != 0 && is_wanted {
                 self.buffer.push_back((row.clone(), count));
             }

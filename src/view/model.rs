@@ -139,8 +139,8 @@ impl Model {
 
 fn small(row: &Row) -> Small {
     (
-        serde_json::from_str(&row.key).unwrap(),
-        serde_json::from_str(&row.value).unwrap(),
+        serde_json::from_str(row.key()).unwrap(),
+        serde_json::from_str(row.value()).unwrap(),
     )
 }
 
@@ -185,7 +185,7 @@ fn check_changes(model: &Model, views: &Views, from: Epoch, to: Epoch) {
     }
     bag.retain(|_, count| *count != 0);
     assert_eq!(bag, model.bags[&to]);
-    assert!(changes.is_sorted_by_key(|change| (change.diff > 0, Arc::clone(&change.row))));
+    assert!(changes.is_sorted_by_key(|change| (change.diff > 0, change.row.clone())));
 }
 
 fn check_read(views: &Views, model: &Model, read: &Read) {

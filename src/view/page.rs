@@ -1,7 +1,5 @@
 //! Pages: bounded runs of rows in order, and the position where the next one starts.
 
-use std::sync::Arc;
-
 use super::ReadError;
 use crate::row::Row;
 
@@ -10,7 +8,7 @@ use crate::row::Row;
 pub struct Page {
     /// The rows, each with how often it occurs on this page (at least once). The occurrences add
     /// up to at most the limit: a row that occurs more often continues on the next page.
-    pub rows: Vec<(Arc<Row>, u64)>,
+    pub rows: Vec<(Row, u64)>,
     /// Where the next page starts; `None` when this is the last.
     pub next: Option<RowPosition>,
 }
@@ -28,7 +26,7 @@ impl RowPosition {
     /// Before the occurrence of `row` that follows the first `done` ones.
     pub(super) fn within(row: &Row, done: u64) -> RowPosition {
         RowPosition {
-            bytes: [&done.to_be_bytes()[..], &row.order].concat(),
+            bytes: [&done.to_be_bytes()[..], row.order()].concat(),
         }
     }
 

@@ -65,12 +65,12 @@ impl KeyRange {
     /// Whether a row is in the range.
     pub fn holds(&self, row: &Row) -> bool {
         let end = self.to.as_deref();
-        self.from.as_slice() <= &*row.order && end.is_none_or(|end| &*row.order < end)
+        self.from.as_slice() <= row.order() && end.is_none_or(|end| row.order() < end)
     }
 
     /// Where the range's rows stand among items that are in row order.
     pub fn places<T>(&self, items: &[T], row: impl Fn(&T) -> &Row) -> Range<usize> {
-        let before = |bound: &[u8]| items.partition_point(|item| *row(item).order < *bound);
+        let before = |bound: &[u8]| items.partition_point(|item| row(item).order() < bound);
         let start = before(&self.from);
         let end = self.to.as_deref().map_or(items.len(), before);
         start..end.max(start)

@@ -85,7 +85,7 @@ impl View {
 
     /// The first row of an encoded key in a shard, not published ones included, and how many there
     /// are, counted up to 2.
-    pub(super) fn rows_of(&self, shard: usize, key: &[u8]) -> (Option<Arc<Row>>, i64) {
+    pub(super) fn rows_of(&self, shard: usize, key: &[u8]) -> (Option<Row>, i64) {
         let shard = self.shards[shard].read();
         shard.unwrap_or_else(PoisonError::into_inner).newest_of(key)
     }
@@ -226,7 +226,7 @@ impl View {
         for shard in &self.shards {
             let mut last: Option<Ordered> = None;
             loop {
-                let from = last.as_ref().map(|row| &*row.row.order);
+                let from = last.as_ref().map(|row| row.row.order());
                 let from = from.map_or(Bound::Unbounded, Bound::Excluded);
                 let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
                 self.horizon.check_kept(at)?;
@@ -282,7 +282,7 @@ impl View {
 pub(super) fn consolidated(changes: Vec<(Row, i64)>) -> Vec<(Ordered, i64)> {
     let shared = changes
         .into_iter()
-        .map(|(row, diff)| (Ordered::from(Arc::new(row)), diff));
+        .map(|(row, diff)| (Ordered::from(row), diff));
     consolidate(shared.collect())
 }
 

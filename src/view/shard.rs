@@ -10,7 +10,6 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::mem::size_of;
 use std::ops::Bound;
-use std::sync::Arc;
 
 use crate::row::Row;
 use crate::time::Epoch;
@@ -25,15 +24,16 @@ pub(super) const RUN: usize = 256;
 #[derive(Clone, Debug)]
 pub(super) struct Ordered {
     head: [u64; 2],
-    pub row: Arc<Row>,
+    pub row: Row,
 }
 
-impl From<Arc<Row>> for Ordered {
-    fn from(row: Arc<Row>) -> Ordered {
+impl From<Row> for Ordered {
+    fn from(row: Row) -> Ordered {
+        let order = row.order();
         // Padded with zeros: two equal heads say nothing, two different ones order as the rows.
         let mut head = [[0; 8]; 2];
-        let len = row.order.len().min(16);
-        head.as_flattened_mut()[..len].copy_from_slice(&row.order[..len]);
+        let len = order.len().min(16);
+        head.as_flattened_mut()[..len].copy_from_slice(&order[..len]);
         Ordered {
             head: head.map(u64::from_be_bytes),
             row,
@@ -43,7 +43,7 @@ impl From<Arc<Row>> for Ordered {
 
 impl PartialEq for Ordered {
     fn eq(&self, other: &Ordered) -> bool {
-        self.head == other.head && self.row.order == other.row.order
+        self.head == other.head && self.row == other.row
     }
 }
 
@@ -59,13 +59,13 @@ impl Ord for Ordered {
     fn cmp(&self, other: &Ordered) -> Ordering {
         self.head
             .cmp(&other.head)
-            .then_with(|| self.row.order.cmp(&other.row.order))
+            .then_with(|| self.row.cmp(&other.row))
     }
 }
 
 impl Borrow<[u8]> for Ordered {
     fn borrow(&self) -> &[u8] {
-        &self.row.order
+        self.row.order()
     }
 }
 
@@ -74,8 +74,9 @@ impl Borrow<[u8]> for Ordered {
 struct Versions {
     epoch: Epoch,
     count: i64,
-    /// What was before, oldest first.
-    older: Vec<(Epoch, i64)>,
+    /// What was before, oldest first; none most of the time, and then one word.
+    #[allow(clippy::box_collection, reason = "one word in each row, and not three")]
+    older: Option<Box<Vec<(Epoch, i64)>>>,
 }
 
 impl Versions {
@@ -83,13 +84,15 @@ impl Versions {
         if self.epoch <= at {
             return self.count;
         }
-        let before = self.older.iter().rev().find(|(epoch, _)| *epoch <= at);
+        let mut before = self.older.iter().flat_map(|older| older.iter().rev());
+        let before = before.find(|(epoch, _)| *epoch <= at);
         before.map_or(0, |(_, count)| *count)
     }
 
     fn add(&mut self, epoch: Epoch, diff: i64) {
         if self.epoch < epoch {
-            self.older.push((self.epoch, self.count));
+            let older = self.older.get_or_insert_default();
+            older.push((self.epoch, self.count));
             self.epoch = epoch;
         }
         self.count += diff;
@@ -98,34 +101,36 @@ impl Versions {
     /// Forgets what no epoch from `since` on needs.
     fn prune(&mut self, since: Epoch) {
         if self.epoch <= since {
-            self.older = Vec::new();
-            return;
+            self.older = None;
         }
-        let settled = self.older.partition_point(|(epoch, _)| *epoch <= since);
+        let Some(older) = &mut self.older else {
+            return;
+        };
+        let settled = older.partition_point(|(epoch, _)| *epoch <= since);
         let Some(newest) = settled.checked_sub(1) else {
             return;
         };
         // To have been absent is what no version says, too.
-        let needless = if self.older[newest].1 == 0 {
+        let needless = if older[newest].1 == 0 {
             settled
         } else {
             newest
         };
-        self.older.drain(..needless);
-        if self.older.is_empty() {
-            self.older = Vec::new();
+        older.drain(..needless);
+        if older.is_empty() {
+            self.older = None;
         }
     }
 
     fn is_gone(&self) -> bool {
-        self.count == 0 && self.older.is_empty()
+        self.count == 0 && self.older.is_none()
     }
 }
 
 /// A change of the log.
 #[derive(Debug)]
 struct Change {
-    row: Arc<Row>,
+    row: Row,
     diff: i64,
     /// Whether the row has versions to prune once this falls out of the history.
     prunes: bool,
@@ -173,10 +178,11 @@ pub(super) struct Shard {
     bytes: usize,
 }
 
-/// About what a row takes: its parts, its place in the map, and the allocator's share.
+/// About what a row takes: its allocation, and its place in the map, which is filled to two thirds.
 fn row_bytes(row: &Row) -> usize {
-    const FIXED: usize = size_of::<Row>() + size_of::<(Ordered, Versions)>() * 3 / 2 + 64;
-    FIXED + row.order.len() + row.key.len() + row.value.len()
+    const PLACE: usize = size_of::<(Ordered, Versions)>() * 3 / 2;
+    const ROUNDED: usize = 16;
+    PLACE + ROUNDED + row.bytes()
 }
 
 const CHANGE_BYTES: usize = size_of::<Change>() + size_of::<(Epoch, i64)>();
@@ -209,17 +215,17 @@ impl Shard {
         for (row, diff) in changes {
             let (row, before, after, prunes) = match self.rows.entry(row) {
                 Entry::Vacant(place) => {
-                    let row = Arc::clone(&place.key().row);
+                    let row = place.key().row.clone();
                     self.bytes += row_bytes(&row);
                     place.insert(Versions {
                         epoch,
                         count: diff,
-                        older: Vec::new(),
+                        older: None,
                     });
                     (row, 0, diff, false)
                 }
                 Entry::Occupied(mut place) => {
-                    let row = Arc::clone(&place.key().row);
+                    let row = place.key().row.clone();
                     let versions = place.get_mut();
                     let before = versions.count;
                     versions.prune(since);
@@ -255,7 +261,7 @@ impl Shard {
         done
     }
 
-    fn prune(&mut self, row: Arc<Row>, since: Epoch) {
+    fn prune(&mut self, row: Row, since: Epoch) {
         let row = Ordered::from(row);
         let Some(versions) = self.rows.get_mut(&row) else {
             return;
@@ -287,17 +293,16 @@ impl Shard {
 
     /// The first row of an encoded key that is there at the newest epoch, and how many there are,
     /// counted up to 2.
-    pub fn newest_of(&self, key: &[u8]) -> (Option<Arc<Row>>, i64) {
+    pub fn newest_of(&self, key: &[u8]) -> (Option<Row>, i64) {
         let from = (Bound::Included(key), Bound::Unbounded);
-        let of_key =
-            |row: &Ordered| row.row.key_len as usize == key.len() && row.row.order.starts_with(key);
+        let of_key = |row: &Ordered| row.row.order_of_key() == key;
         let (mut first, mut count) = (None, 0);
         for (row, versions) in self.rows.range::<[u8], _>(from) {
             if count > 1 || !of_key(row) {
                 break;
             }
             if versions.count > 0 {
-                first.get_or_insert_with(|| Arc::clone(&row.row));
+                first.get_or_insert_with(|| row.row.clone());
                 count += versions.count;
             }
         }
@@ -325,7 +330,7 @@ impl Shard {
                 if room == 0 {
                     return Some(next);
                 }
-                each(log.epoch, &Arc::clone(&change.row).into(), change.diff);
+                each(log.epoch, &change.row.clone().into(), change.diff);
                 next.index += 1;
                 room -= 1;
             }
@@ -350,13 +355,13 @@ mod tests {
     use super::*;
 
     fn row(n: u32) -> Ordered {
-        Arc::new(Row::new(&n, &(), None).unwrap()).into()
+        Row::new(&n, &(), None).unwrap().into()
     }
 
     fn counts(shard: &Shard, at: Epoch) -> Vec<(String, i64)> {
         let mut seen = Vec::new();
         shard.visit(at, (Bound::Unbounded, Bound::Unbounded), |row, count| {
-            seen.push((row.row.key.to_string(), count));
+            seen.push((row.row.key().to_string(), count));
         });
         seen.retain(|(_, count)| *count != 0);
         seen
@@ -407,7 +412,10 @@ mod tests {
         for epoch in 1..100 {
             shard.apply(epoch, 0, [(row(1), 1)].into_iter());
         }
-        let older = |shard: &Shard| shard.rows.values().map(|v| v.older.len()).sum::<usize>();
+        let older = |shard: &Shard| {
+            let of = |versions: &Versions| versions.older.as_ref().map_or(0, |older| older.len());
+            shard.rows.values().map(of).sum::<usize>()
+        };
         assert_eq!(
             (older(&shard), shard.compact(50, usize::MAX), older(&shard)),
             (98, 50, 49)

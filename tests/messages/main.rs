@@ -35,7 +35,7 @@ fn keyed<'a>(position: u64, key: &'a str, value: Option<&'a str>) -> Message<'a>
 fn written(rows: &Bag) -> Vec<String> {
     let line = |(row, count): &(Row, i64)| {
         assert_eq!(*count, 1, "{row:?}");
-        format!("{} {}", row.key, row.value)
+        format!("{} {}", row.key(), row.value())
     };
     rows.iter().map(line).collect()
 }
@@ -43,8 +43,8 @@ fn written(rows: &Bag) -> Vec<String> {
 /// What was not taken and why: `POSITION REASON`.
 fn reasons(rows: &Bag) -> Vec<String> {
     let line = |(row, _): &(Row, i64)| {
-        let key: (String, u32, u64) = serde_json::from_str(&row.key).unwrap();
-        let value: serde_json::Value = serde_json::from_str(&row.value).unwrap();
+        let key: (String, u32, u64) = serde_json::from_str(row.key()).unwrap();
+        let value: serde_json::Value = serde_json::from_str(row.value()).unwrap();
         format!("{} {}", key.2, value["reason"].as_str().unwrap())
     };
     rows.iter().map(line).collect()

@@ -152,7 +152,7 @@ fn ten_thousand_headers_are_received() {
     steps.epoch(Round::new().messages("letters", 0, Format::Raw, &[heavy, after]));
     let rows = steps.rows("letters");
     assert_eq!(rows.len(), 2);
-    let row: Letter = serde_json::from_str(&rows[0].0.value).unwrap();
+    let row: Letter = serde_json::from_str(rows[0].0.value()).unwrap();
     assert_eq!(
         (row.headers.len(), row.trace.as_deref()),
         (10_001, Some("last"))
@@ -189,7 +189,7 @@ fn a_tombstone_takes_the_row_of_its_key_away() {
             .messages("letters", 0, Format::Raw, &gone),
     );
     let rows = steps.rows("letters");
-    assert_eq!((rows.len(), &*rows[0].0.key), (1, r#""b""#));
+    assert_eq!((rows.len(), rows[0].0.key()), (1, r#""b""#));
     let reasons = reasons(&steps.rejected("letters"));
     assert_eq!(
         reasons[0],
@@ -210,7 +210,7 @@ fn a_tombstone_takes_the_row_of_its_key_away() {
     let keys: Vec<_> = steps
         .rows("letters")
         .iter()
-        .map(|(row, _)| row.key.to_string())
+        .map(|(row, _)| row.key().to_string())
         .collect();
     assert_eq!(keys, [r#""b""#, r#""c""#]);
 }
@@ -337,7 +337,7 @@ fn late_messages_are_shown_as_they_came() {
     assert_eq!(reasons(&steps.late("beats")), ["20 late"]);
     let late = steps.late("beats");
     assert!(
-        late[0].0.value.contains(r#""record":"raw\nbytes""#),
+        late[0].0.value().contains(r#""record":"raw\nbytes""#),
         "{late:?}"
     );
 }

@@ -37,8 +37,8 @@ pub fn per_shop(flow: Flow) -> Table<(Text, Window), u64> {
 /// Rows as a test writes them down: `KEY VALUE`, and how often where it is not once.
 pub fn written<'r>(rows: impl IntoIterator<Item = &'r (Row, i64)>) -> Vec<String> {
     let line = |(row, count): &(Row, i64)| match count {
-        1 => format!("{} {}", row.key, row.value),
-        _ => format!("{} {} x{count}", row.key, row.value),
+        1 => format!("{} {}", row.key(), row.value()),
+        _ => format!("{} {} x{count}", row.key(), row.value()),
     };
     rows.into_iter().map(line).collect()
 }

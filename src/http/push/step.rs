@@ -171,7 +171,7 @@ impl Step {
 
 fn event_bytes(change: &Change) -> usize {
     let times = usize::try_from(change.diff.unsigned_abs()).unwrap_or(usize::MAX);
-    let once = FRAME + change.row.key.len() + change.row.value.len();
+    let once = FRAME + change.row.key().len() + change.row.value().len();
     once.saturating_mul(times)
 }
 
@@ -180,9 +180,9 @@ fn write_change(out: &mut Vec<u8>, change: &Change) {
     out.extend_from_slice(b"{\"op\":\"");
     out.extend_from_slice(op);
     out.extend_from_slice(b"\",\"key\":");
-    one_line(out, &change.row.key);
+    one_line(out, change.row.key());
     out.extend_from_slice(b",\"value\":");
-    one_line(out, &change.row.value);
+    one_line(out, change.row.value());
     if change.is_expiry {
         out.extend_from_slice(b",\"expired\":true");
     }

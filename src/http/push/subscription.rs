@@ -330,9 +330,9 @@ fn rows(page: &Page) -> Vec<u8> {
         for _ in 0..*times {
             comma.write(&mut out);
             out.extend_from_slice(b"{\"key\":");
-            one_line(&mut out, &row.key);
+            one_line(&mut out, row.key());
             out.extend_from_slice(b",\"value\":");
-            one_line(&mut out, &row.value);
+            one_line(&mut out, row.value());
             out.push(b'}');
         }
     }

@@ -94,7 +94,7 @@ impl World {
         let rows = page.rows.into_iter();
         rows.map(|(row, n)| {
             let n = i64::try_from(n).unwrap();
-            ((row.key.to_string(), row.value.to_string()), n)
+            ((row.key().to_string(), row.value().to_string()), n)
         })
         .collect()
     }
@@ -303,10 +303,10 @@ fn close(world: &mut World, watermark: i64, rows: &[(u8, u64, i64)]) {
     let mut now: BTreeMap<String, (u64, i64)> = BTreeMap::new();
     for (row, _) in page.unwrap().rows {
         let (key, at) = (
-            row.key.trim_matches('"').to_owned(),
-            row.final_at.unwrap().0,
+            row.key().trim_matches('"').to_owned(),
+            row.final_at().unwrap().0,
         );
-        now.insert(key, (row.value.parse().unwrap(), at));
+        now.insert(key, (row.value().parse().unwrap(), at));
     }
     let mut changes = Vec::new();
     for (name, value, at) in rows {

@@ -2,7 +2,6 @@
 //! aborted transactions wrote, so who must not see that is tested against a real broker.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
@@ -48,7 +47,7 @@ fn sink(cluster: &Cluster, delivery: Delivery) -> KafkaSink {
 }
 
 fn message(key: &str, value: u64, kind: Kind) -> Message {
-    let row = Arc::new(Row::new(&key, &value, None).unwrap());
+    let row = Row::new(&key, &value, None).unwrap();
     Message { row, kind }
 }
 

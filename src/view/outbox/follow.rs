@@ -98,7 +98,7 @@ impl Follower {
         for changed in changes.chunk_by(of_one_key) {
             // Every key had one row at most before, or the sink would have ended.
             let row = match changed {
-                [(_, -1), (row, 1)] | [(row, 1), (_, -1)] => Some(Arc::clone(&row.row)),
+                [(_, -1), (row, 1)] | [(row, 1), (_, -1)] => Some(row.row.clone()),
                 [(_, -1)] => None,
                 [(row, _), ..] => self.only_row(at, row)?,
                 [] => continue,
@@ -116,7 +116,7 @@ impl Follower {
                     None
                 }
                 None => changed.first().map(|(row, _)| Message {
-                    row: Arc::clone(&row.row),
+                    row: row.row.clone(),
                     kind: Kind::Tombstone,
                 }),
             });
@@ -125,14 +125,14 @@ impl Follower {
     }
 
     /// The row that a key has now; an error if it has several.
-    fn only_row(&self, at: At<'_>, of: &Ordered) -> Result<Option<Arc<Row>>, String> {
+    fn only_row(&self, at: At<'_>, of: &Ordered) -> Result<Option<Row>, String> {
         match at.view.rows_of(at.shard, key(of)) {
             (row, 0 | 1) => Ok(row),
             (_, count) => Err(format!(
                 "an upsert needs one row per key: query '{}' has {count} rows or more for the key \
                  {}; let the query give each key one row, or send final rows (mode = \"final\")",
                 self.outbox.spec().query,
-                of.row.key
+                of.row.key()
             )),
         }
     }
@@ -153,5 +153,5 @@ impl Follower {
 
 /// The encoded key of a row.
 fn key(row: &Ordered) -> &[u8] {
-    &row.row.order[..row.row.key_len as usize]
+    row.row.order_of_key()
 }

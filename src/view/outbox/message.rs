@@ -1,7 +1,5 @@
 //! One message of a sink.
 
-use std::sync::Arc;
-
 use crate::row::Row;
 
 /// What a message says of its row.
@@ -19,7 +17,7 @@ pub enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     /// The row; of a tombstone the one that was.
-    pub row: Arc<Row>,
+    pub row: Row,
     /// What is said of it.
     pub kind: Kind,
 }
@@ -27,13 +25,13 @@ pub struct Message {
 impl Message {
     /// The row's key as JSON.
     pub fn key(&self) -> &str {
-        &self.row.key
+        self.row.key()
     }
 
     /// The row as the API writes it; `None` for a tombstone. Only final rows say whether they are:
     /// a row that is sent before may become final without being sent again.
     pub fn value(&self) -> Option<String> {
-        let Row { key, value, .. } = &*self.row;
+        let (key, value) = (self.row.key(), self.row.value());
         match self.kind {
             Kind::Upsert => Some(format!(r#"{{"key":{key},"value":{value}}}"#)),
             Kind::Final => Some(format!(r#"{{"key":{key},"value":{value},"final":true}}"#)),
@@ -44,7 +42,7 @@ impl Message {
     /// About how many bytes it has, as it is written.
     pub fn bytes(&self) -> usize {
         const FRAME: usize = 40;
-        let Row { key, value, .. } = &*self.row;
+        let (key, value) = (self.row.key(), self.row.value());
         match self.kind {
             Kind::Upsert | Kind::Final => FRAME + 2 * key.len() + value.len(),
             Kind::Tombstone => FRAME + key.len(),

@@ -154,7 +154,7 @@ impl Group {
         for (_, mut closed) in epochs {
             closed
                 .messages
-                .sort_by(|a, b| a.row.order.cmp(&b.row.order));
+                .sort_by(|a, b| a.row.order().cmp(b.row.order()));
             group.messages.append(&mut closed.messages);
         }
         Some(group)

@@ -116,7 +116,7 @@ impl World {
         let view = self.views.query("q").unwrap();
         let page = view.read(at, &KeyRange::all(), None, 1000, None).unwrap();
         let rows = page.rows.iter();
-        rows.map(|(row, _)| (row.key.to_string(), row.value.to_string()))
+        rows.map(|(row, _)| (row.key().to_string(), row.value().to_string()))
             .collect()
     }
 }
@@ -129,7 +129,7 @@ fn at(epoch: Epoch) -> Committed {
 fn written(group: &Group) -> Vec<String> {
     let line = |message: &super::Message| match message.kind {
         Kind::Tombstone => format!("{} gone", message.key()),
-        _ => format!("{} {}", message.key(), message.row.value),
+        _ => format!("{} {}", message.key(), message.row.value()),
     };
     group.messages.iter().map(line).collect()
 }

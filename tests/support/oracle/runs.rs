@@ -12,7 +12,8 @@ use waterclock::worker::replay::Replay;
 
 use super::answers::Rows;
 use super::cases::{Input, PARTITIONS};
-use super::queries::{QUERIES, STREAMS, changed, queries, streams_of};
+use super::names::{QUERIES, streams_of};
+use super::queries::{STREAMS, changed, queries};
 
 /// How a dataflow is run. None of it may change an answer.
 #[derive(Clone, Copy, Debug)]
@@ -148,8 +149,8 @@ impl Said {
 /// Rows in the oracle's words.
 pub fn plain(bag: &Bag) -> Rows {
     let row = |row: &Row| {
-        let final_at = row.final_at.map(|at| at.0);
-        (row.key.to_string(), row.value.to_string(), final_at)
+        let final_at = row.final_at().map(|at| at.0);
+        (row.key().to_string(), row.value().to_string(), final_at)
     };
     bag.iter().map(|(r, count)| (row(r), *count)).collect()
 }
