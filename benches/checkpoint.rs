@@ -1,9 +1,10 @@
 //! What does a checkpoint cost when one key in a hundred changes, and a restart from it?
 //!
 //! `WATERCLOCK_BENCH_KEYS` says how many keys one boundary has (1,000,000),
-//! `WATERCLOCK_BENCH_INTERVALS` how many checkpoints follow the first (40). The boundary is one
-//! worker's: a map from keys to counts, that notes its changes as every boundary does. Restarts run
-//! in processes of their own, so that the peak of their memory is theirs.
+//! `WATERCLOCK_BENCH_INTERVALS` how many checkpoints follow the first (40), and
+//! `WATERCLOCK_BENCH_WORKERS` how many workers share it (2). Each has a map from keys to counts,
+//! and notes its changes as every boundary does. Restarts, on as many workers and on others, run in
+//! processes of their own, so that the peak of their memory is theirs.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -13,6 +14,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use differential_dataflow::hashable::Hashable;
 use waterclock::dataflow::changes::Changes;
 use waterclock::dataflow::forever::Total;
 use waterclock::dataflow::vault::{Boundaries, Boundary, Vault};
@@ -38,9 +40,8 @@ fn main() {
         );
     } else if args.iter().any(|arg| arg == "--bench") {
         let dir = tempfile::tempdir().expect("a directory for files that go again");
-        let memory = run(dir.path());
-        say(&format!("memory of the running boundary: {memory} MB"));
-        for workers in ["1", "2"] {
+        run(dir.path());
+        for workers in ["1", "2", "3"] {
             let own = std::env::current_exe().expect("this program has a path");
             let mut again = Command::new(own);
             again.arg("--restore").arg(dir.path()).arg(workers);
@@ -87,14 +88,22 @@ fn open(dir: &Path) -> (DataDir, CheckpointStore, Snapshots, Heard) {
     (data, store, snapshots.expect("a thread starts"), heard)
 }
 
+/// A worker's share of the boundary.
+struct Worker {
+    counts: Counts,
+    changes: Changes<Row>,
+}
+
 fn changes(vault: std::rc::Rc<dyn Vault>, me: u64, workers: u64) -> Changes<Row> {
     let boundary = Boundary::new::<Row>(NAME.to_owned(), vault, &mut Boundaries::new());
     Changes::new(boundary, move |owner| owner % workers == me)
 }
 
 /// Counts for one more event of a key; what a boundary does with it.
-fn count(counts: &mut Counts, changes: &mut Changes<Row>, key: u64) {
+fn count(workers: &mut [Worker], key: u64) {
     let key = format!("user-{key:08}");
+    let owner = key.hashed() % workers.len() as u64;
+    let Worker { counts, changes } = &mut workers[usize::try_from(owner).expect("few")];
     let acc = counts.entry(key.clone()).or_default();
     *acc += 1;
     let acc = *acc;
@@ -114,14 +123,17 @@ fn checkpoint(
     store: &CheckpointStore,
     snapshots: &Snapshots,
     heard: &Heard,
-    changes: &mut Changes<Row>,
+    workers: &mut [Worker],
     epoch: u64,
     taken: &mut Taken,
 ) {
-    snapshots.begin(store.begin(epoch, 1).expect("none is being written"), 1);
+    let writer = store.begin(epoch, 1).expect("none is being written");
+    snapshots.begin(writer, workers.len());
     let ((), time) = timed(|| {
-        let ((), pause) = timed(|| changes.save(epoch, 0));
-        taken.pauses.push(pause);
+        for worker in workers {
+            let ((), pause) = timed(|| worker.changes.save(epoch, 0));
+            taken.pauses.push(pause);
+        }
         snapshots.publish(Manifest {
             boundaries: BTreeMap::from([(NAME.to_owned(), BoundaryState::default())]),
             ..Manifest::default()
@@ -145,26 +157,34 @@ fn written(store: &CheckpointStore) -> u64 {
         .sum()
 }
 
-fn run(dir: &Path) -> u64 {
+fn run(dir: &Path) {
     let (keys, intervals) = (
         number("WATERCLOCK_BENCH_KEYS", 1_000_000),
         number("WATERCLOCK_BENCH_INTERVALS", 40),
     );
+    let count_of_workers = number("WATERCLOCK_BENCH_WORKERS", 2);
     let (_data, store, snapshots, heard) = open(dir);
-    let vaults = snapshots.vaults();
-    let mut changes = changes(vaults(0), 0, 1);
-    changes.restore();
-    changes.is_restored();
-    let (mut counts, mut first, mut next) = (Counts::default(), Taken::default(), Taken::default());
+    let vaults = snapshots.vaults(usize::try_from(count_of_workers).expect("few"));
+    let worker = |me| {
+        let vault = vaults(usize::try_from(me).expect("few"));
+        let mut changes = changes(vault, me, count_of_workers);
+        changes.restore();
+        changes.is_restored();
+        let counts = Counts::default();
+        Worker { counts, changes }
+    };
+    let mut workers: Vec<Worker> = (0..count_of_workers).map(worker).collect();
+    let (mut first, mut next) = (Taken::default(), Taken::default());
     for key in 0..keys {
-        count(&mut counts, &mut changes, key);
+        count(&mut workers, key);
         if key % 10_000 == 0 {
-            changes.hand_over();
+            workers.iter_mut().for_each(|it| it.changes.hand_over());
         }
     }
-    checkpoint(&store, &snapshots, &heard, &mut changes, 1, &mut first);
+    checkpoint(&store, &snapshots, &heard, &mut workers, 1, &mut first);
     say(&format!(
-        "{keys} keys; the first checkpoint: {} bytes in {:?}",
+        "{keys} keys of one boundary on {count_of_workers} workers; the first checkpoint, of all: \
+         {} bytes in {:?}",
         first.bytes[0], first.times[0]
     ));
     let (mut hands, mut at) = (Vec::new(), 0);
@@ -172,38 +192,49 @@ fn run(dir: &Path) -> u64 {
         for _ in 0..EPOCHS {
             for _ in 0..keys / 100 / EPOCHS {
                 at = (at + 7_919) % keys;
-                count(&mut counts, &mut changes, at);
+                count(&mut workers, at);
             }
-            hands.push(timed(|| changes.hand_over()).1);
+            for worker in &mut workers {
+                hands.push(timed(|| worker.changes.hand_over()).1);
+            }
         }
-        checkpoint(
-            &store,
-            &snapshots,
-            &heard,
-            &mut changes,
-            interval + 2,
-            &mut next,
-        );
+        let epoch = interval + 2;
+        checkpoint(&store, &snapshots, &heard, &mut workers, epoch, &mut next);
     }
     let most = next.bytes.iter().max().copied().unwrap_or_default();
+    let (p50, p99) = (at_rank(&mut next.times, 50), at_rank(&mut next.times, 99));
     say(&format!(
-        "1% changed: at most {most} bytes ({:.2}% of the first); time p50 {:?}, p99 {:?}",
-        100.0 * f64::from(u32::try_from(most / 1000).unwrap_or(u32::MAX))
-            / f64::from(u32::try_from(first.bytes[0] / 1000).unwrap_or(u32::MAX)),
-        at_rank(&mut next.times, 50),
-        at_rank(&mut next.times, 99),
+        "a checkpoint where 1% changed: at most {most} bytes ({:.2}% of all), p50 {p50:?} \
+         ({:.2}%), p99 {p99:?} ({:.2}%)",
+        percent(float(most), float(first.bytes[0])),
+        percent(p50.as_secs_f64(), first.times[0].as_secs_f64()),
+        percent(p99.as_secs_f64(), first.times[0].as_secs_f64()),
     ));
     next.pauses.extend(hands);
     say(&format!(
-        "pause of the worker, to save or to hand over: p50 {:?}, p99 {:?}, most {:?}",
+        "pause of a worker, to save or to hand over: p50 {:?}, p99 {:?}, most {:?}",
         at_rank(&mut next.pauses, 50),
         at_rank(&mut next.pauses, 99),
         at_rank(&mut next.pauses, 100),
     ));
-    let now = memory("VmRSS:");
-    drop((changes, vaults));
+    say(&format!(
+        "memory of the running boundary: {} MB, at most {} MB",
+        memory("VmRSS:"),
+        memory("VmHWM:")
+    ));
+    drop((workers, vaults));
     snapshots.finish();
-    now
+}
+
+/// Exact enough for a line of text.
+fn float(number: u64) -> f64 {
+    let (high, low) = (number >> 32, number & u64::from(u32::MAX));
+    let part = |half| f64::from(u32::try_from(half).unwrap_or(u32::MAX));
+    part(high) * 4_294_967_296.0 + part(low)
+}
+
+fn percent(of: f64, all: f64) -> f64 {
+    100.0 * of / all
 }
 
 /// The time that so many of a hundred are not above.
@@ -214,35 +245,33 @@ fn at_rank(times: &mut [Duration], percent: usize) -> Duration {
 
 fn restore(dir: &Path, workers: u64) {
     let ((_data, store, snapshots, _heard), check) = timed(|| open(dir));
-    let bytes: u64 = store
-        .list()
-        .map_or(0, |list| list.first().map_or(0, |it| it.bytes));
-    let (vaults, found) = (snapshots.vaults(), Mutex::new(Vec::new()));
+    let list = store.list().expect("it is there");
+    let bytes = list.first().map_or(0, |it| it.bytes);
+    let vaults = snapshots.vaults(usize::try_from(workers).expect("few"));
+    let found = Mutex::new(Vec::new());
     let ((), load) = timed(|| {
         std::thread::scope(|scope| {
             for me in 0..workers {
                 let (vaults, found) = (&vaults, &found);
                 scope.spawn(move || {
-                    let mut changes =
-                        changes(vaults(usize::try_from(me).expect("few")), me, workers);
-                    let restored = changes.restore().expect("it was not asked before");
-                    let rows = restored.rows.map(|row| (row.key, row.acc));
-                    let counts: Counts = rows.collect();
+                    let vault = vaults(usize::try_from(me).expect("few"));
+                    let restored = changes(vault, me, workers).restore();
+                    let rows = restored.expect("it was not asked before").rows;
+                    let counts: Counts = rows.map(|row| (row.key, row.acc)).collect();
                     found.lock().expect("nobody panics").push(counts);
                 });
             }
         });
     });
-    let keys: usize = found
-        .lock()
-        .expect("nobody panics")
-        .iter()
-        .map(Counts::len)
-        .sum();
-    let mb = bytes / 1_000_000;
+    let found = found.lock().expect("nobody panics");
+    let keys: usize = found.iter().map(Counts::len).sum();
+    let all = check + load;
     say(&format!(
-        "restart with {workers} workers: {keys} keys of {mb} MB verified in {check:?}, loaded in \
-         {load:?}; memory now {} MB, at most {} MB",
+        "restart with {workers} workers: {keys} keys of {} MB, verified in {check:?} and loaded in \
+         {load:?}: {:.0} MB/s, {:.0} MB/s per worker; memory now {} MB, at most {} MB",
+        bytes / 1_000_000,
+        float(bytes) / 1e6 / all.as_secs_f64(),
+        float(bytes) / 1e6 / all.as_secs_f64() / float(workers),
         memory("VmRSS:"),
         memory("VmHWM:"),
     ));

@@ -268,6 +268,7 @@ fn describe(field: &Field) -> String {
 }
 
 pub mod merge;
+pub mod share;
 #[cfg(test)]
 mod tests;
 

@@ -4,9 +4,9 @@
 //! are sorted; the number by which rows are dealt to workers; and whether the row stands or is
 //! gone.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -16,6 +16,8 @@ use arrow_array::{ArrayRef, BinaryArray, Int8Array, RecordBatch, UInt64Array};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use arrow_select::interleave::interleave_record_batch;
 
+use super::share::Share;
+
 /// Bytes that identify a row: two rows with the same are the same row at different times.
 pub const IDENTITY: &str = "_identity";
 /// The hash by which rows are dealt to workers.
@@ -24,6 +26,8 @@ pub const OWNER: &str = "_owner";
 pub const DIFF: &str = "_diff";
 /// Key of the schema's metadata that tells one way of hashing from another.
 const HASHING: &str = "hashing";
+/// Key of the schema's metadata that says whose rows they are, if they are one worker's.
+const SHARE: &str = "share";
 
 /// Rows of one batch: whoever merges holds no more than that of each layer at a time.
 pub const BATCH_ROWS: usize = 64 * 1024;
@@ -51,6 +55,8 @@ pub struct Marks {
     pub owners: Vec<u64>,
     /// 1 where the row stands, -1 where it is gone.
     pub diffs: Vec<i8>,
+    /// What all rows are in, if it is known.
+    pub share: Option<Share>,
 }
 
 /// Adds the columns of changes to rows. `hashing` tells how owners were computed.
@@ -72,9 +78,23 @@ pub fn changes_of(
         fields.push(Arc::new(field));
         columns.push(column);
     }
-    let metadata = [(HASHING, format!("{hashing:016x}"))];
-    let schema = Schema::new_with_metadata(fields, metadata);
-    Ok(RecordBatch::try_new(Arc::new(schema), columns)?)
+    let metadata = HashMap::from([(HASHING.to_owned(), format!("{hashing:016x}"))]);
+    let schema = with_share(Schema::new_with_metadata(fields, metadata), marks.share);
+    Ok(RecordBatch::try_new(schema, columns)?)
+}
+
+fn with_share(mut schema: Schema, share: Option<Share>) -> SchemaRef {
+    let metadata = &mut schema.metadata;
+    match share {
+        Some(share) => metadata.insert(SHARE.to_owned(), share.to_string()),
+        None => metadata.remove(SHARE),
+    };
+    Arc::new(schema)
+}
+
+/// What a batch says that all its rows are in.
+pub fn share_of(batch: &RecordBatch) -> Option<Share> {
+    batch.schema_ref().metadata().get(SHARE)?.parse().ok()
 }
 
 /// Whether a batch has the columns of changes.
@@ -115,10 +135,13 @@ pub struct Merge {
     layers: Vec<Layer>,
     heads: BinaryHeap<Head>,
     wanted: Wanted,
+    /// Into whose batches rows are dealt; the worker does not matter.
+    dealt: Option<Share>,
     /// The row dealt with last: older layers' say about it does not count.
     last: Option<(Rc<Held>, usize)>,
     schemas: Vec<SchemaRef>,
-    gathered: BTreeMap<usize, Gathered>,
+    /// By schema, and by worker where rows are dealt.
+    gathered: BTreeMap<Group, Gathered>,
     is_started: bool,
 }
 
@@ -131,9 +154,14 @@ struct Held {
     schema: usize,
     /// Whether owners can be compared with those of now.
     is_comparable: bool,
+    /// Among how many workers its rows are dealt, if they are.
+    of: Option<u64>,
     /// Where the batch is among those gathered.
-    place: Cell<Option<usize>>,
+    places: RefCell<BTreeMap<Group, usize>>,
 }
+
+/// A schema, and a worker where rows are dealt.
+type Group = (usize, Option<u64>);
 
 /// Where a layer is.
 struct Head {
@@ -184,11 +212,19 @@ impl Merge {
             layers,
             heads: BinaryHeap::new(),
             wanted,
+            dealt: None,
             last: None,
             schemas: Vec::new(),
             gathered: BTreeMap::new(),
             is_started: false,
         }
+    }
+
+    /// Has each batch be of one worker's rows, as far as owners are hashed like this.
+    #[must_use]
+    pub fn dealt(mut self, among: Option<Share>) -> Merge {
+        self.dealt = among;
+        self
     }
 
     /// The layer's next batch that has rows.
@@ -216,18 +252,20 @@ impl Merge {
         let diffs = column(DIFF, DataType::Int8)?
             .as_primitive::<Int8Type>()
             .clone();
-        let schema = batch.schema();
+        // Whose rows they are makes no other shape.
+        let schema = with_share(batch.schema().as_ref().clone(), None);
         let known = self.schemas.iter().position(|known| *known == schema);
         let place = known.unwrap_or(self.schemas.len());
         if known.is_none() {
             self.schemas.push(Arc::clone(&schema));
         }
+        let is_hashed = |by: u64| schema.metadata().get(HASHING) == Some(&format!("{by:016x}"));
         let is_comparable = match &self.wanted {
-            Wanted::Owned { hashing, .. } => {
-                schema.metadata().get(HASHING) == Some(&format!("{hashing:016x}"))
-            }
+            Wanted::Owned { hashing, .. } => is_hashed(*hashing),
             Wanted::Standing | Wanted::Changes => false,
         };
+        let dealt = self.dealt.filter(|share| is_hashed(share.hashing));
+        let of = dealt.map(|share| share.of);
         Ok(Held {
             batch,
             identities,
@@ -235,12 +273,13 @@ impl Merge {
             diffs,
             schema: place,
             is_comparable,
-            place: Cell::new(None),
+            of,
+            places: RefCell::default(),
         })
     }
 
     /// Takes rows until a batch is full; says of which schema.
-    fn fill(&mut self) -> Result<Option<usize>, MergeError> {
+    fn fill(&mut self) -> Result<Option<Group>, MergeError> {
         if !self.is_started {
             self.is_started = true;
             for layer in 0..self.layers.len() {
@@ -289,7 +328,7 @@ impl Merge {
     }
 
     /// Gathers a row if it is wanted; says of which schema a batch is full.
-    fn take(&mut self, held: &Rc<Held>, at: usize) -> Option<usize> {
+    fn take(&mut self, held: &Rc<Held>, at: usize) -> Option<Group> {
         let stands = held.diffs.value(at) > 0;
         let is_wanted = match &self.wanted {
             Wanted::Changes => true,
@@ -298,23 +337,28 @@ impl Merge {
         if !is_wanted {
             return None;
         }
-        let gathered = self.gathered.entry(held.schema).or_default();
-        let place = held.place.get().unwrap_or_else(|| {
+        let group = (held.schema, held.of.map(|of| held.owners.value(at) % of));
+        let gathered = self.gathered.entry(group).or_default();
+        let mut places = held.places.borrow_mut();
+        let place = *places.entry(group).or_insert_with(|| {
             gathered.batches.push(Rc::clone(held));
             gathered.batches.len() - 1
         });
-        held.place.set(Some(place));
         gathered.rows.push((place, at));
-        (gathered.rows.len() >= BATCH_ROWS).then_some(held.schema)
+        (gathered.rows.len() >= BATCH_ROWS).then_some(group)
     }
 
-    fn flush(&mut self, schema: usize) -> Result<RecordBatch, MergeError> {
-        let gathered = self.gathered.remove(&schema).unwrap_or_default();
+    fn flush(&mut self, group: Group) -> Result<RecordBatch, MergeError> {
+        let gathered = self.gathered.remove(&group).unwrap_or_default();
         for held in &gathered.batches {
-            held.place.set(None);
+            held.places.borrow_mut().remove(&group);
         }
         let batches: Vec<&RecordBatch> = gathered.batches.iter().map(|held| &held.batch).collect();
-        Ok(interleave_record_batch(&batches, &gathered.rows)?)
+        let merged = interleave_record_batch(&batches, &gathered.rows)?;
+        let (schema, me) = group;
+        let share = self.dealt.zip(me).map(|(share, me)| Share { me, ..share });
+        let schema = with_share(self.schemas[schema].as_ref().clone(), share);
+        Ok(RecordBatch::try_new(schema, merged.columns().to_vec())?)
     }
 }
 

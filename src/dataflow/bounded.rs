@@ -48,8 +48,12 @@ impl Lasting for Saved {
     }
 
     fn owner(&self) -> u64 {
-        // A store lives on one worker, whichever owns its name.
         0
+    }
+
+    fn is_dealt() -> bool {
+        // A store lives on one worker, wherever its place in the catalog puts it.
+        false
     }
 }
 

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::vault::{Boundary, Restored, Take, Written};
 use crate::columns::merge::{BATCH_ROWS, Marks, changes_of};
+use crate::columns::share::Share;
 use crate::columns::to_batch;
 use crate::row::{EncodeError, Encoder};
 use crate::time::Epoch;
@@ -39,6 +40,11 @@ pub trait Lasting: Clone + Serialize + DeserializeOwned + Send + 'static {
 
     /// The hash by which rows are dealt to workers.
     fn owner(&self) -> u64;
+
+    /// Whether a worker has the rows whose owner it is, and no others.
+    fn is_dealt() -> bool {
+        true
+    }
 }
 
 /// Encodes what identifies a row so that its bytes order as it does.
@@ -156,10 +162,11 @@ impl<R: Lasting> Changes<R> {
     /// Saves what changed, as of `epoch`, with a number that is given back with the rows.
     pub fn save(&mut self, epoch: Epoch, note: i64) {
         let (net, fresh) = (Arc::clone(&self.net), std::mem::take(&mut self.fresh));
+        let share = self.boundary.share().filter(|_| R::is_dealt());
         let encode = move |take: &mut Take<'_>| {
             let mut locked = locked(&net);
             locked.add(fresh);
-            let encoded = locked.encode(take);
+            let encoded = locked.encode(take, share);
             if encoded.is_err() {
                 locked.settle(false);
             }
@@ -241,7 +248,7 @@ impl<R: Lasting> Net<R> {
         self.tidied = self.rows.len();
     }
 
-    fn encode(&mut self, take: &mut Take<'_>) -> Result<(), String> {
+    fn encode(&mut self, take: &mut Take<'_>, share: Option<Share>) -> Result<(), String> {
         if let Some(why) = &self.failed {
             return Err(why.clone());
         }
@@ -250,12 +257,14 @@ impl<R: Lasting> Net<R> {
         self.tidied = 0;
         for chunk in self.given.chunks(BATCH_ROWS) {
             let rows: Vec<R> = chunk.iter().map(|(_, row, _)| row.clone()).collect();
+            let owners: Vec<u64> = rows.iter().map(Lasting::owner).collect();
+            let is_ours = |share: &Share| owners.iter().all(|owner| share.owns(*owner));
+            let share = share.filter(is_ours);
+            let identities = chunk.iter().map(|(identity, ..)| identity.clone());
             let marks = Marks {
-                identities: chunk
-                    .iter()
-                    .map(|(identity, ..)| identity.clone())
-                    .collect(),
-                owners: rows.iter().map(Lasting::owner).collect(),
+                share,
+                identities: identities.collect(),
+                owners,
                 diffs: chunk.iter().map(|(.., diff)| diff.signum()).collect(),
             };
             let batch = to_batch(&rows).map_err(|error| error.to_string())?;

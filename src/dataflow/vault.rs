@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::changes::{Lasting, hashing};
 use crate::columns::merge::{Layer, Merge, Wanted, is_of_changes, rows_of};
+use crate::columns::share::Share;
 use crate::columns::{ColumnError, columns_of, fingerprint, from_batch};
 use crate::time::Epoch;
 
@@ -47,7 +48,12 @@ pub trait Vault {
         true
     }
 
-    /// The rows saved for a boundary, by all workers; checked before the dataflow is built.
+    /// Which of how many workers it is of, where it keeps their rows apart.
+    fn share(&self) -> Option<Share> {
+        None
+    }
+
+    /// The rows saved for a boundary: at least this worker's; checked before the dataflow is built.
     fn restore(&self, boundary: &str) -> Saved;
 
     /// Takes this worker's rows of a boundary as of a closed epoch.
@@ -139,6 +145,11 @@ impl Boundary {
             note,
             is_of_changes,
         }
+    }
+
+    /// Which of how many workers it is of, where rows are kept apart.
+    pub(super) fn share(&self) -> Option<Share> {
+        self.vault.share()
     }
 
     /// Makes the checkpoint of `epoch` fail: the rows are not to be trusted.

@@ -10,6 +10,7 @@ use super::files::{open_sealed, read};
 use super::manifest::{ARROW, BoundaryState, Manifest, VERSION};
 use super::segment;
 use crate::columns::merge::{Layer, MergeError};
+use crate::columns::share::Share;
 use crate::time::Epoch;
 
 /// Something wrong with a checkpoint's files.
@@ -73,6 +74,19 @@ impl Checkpoint {
         let layers = state.into_iter().flat_map(BoundaryState::layers);
         layers
             .map(|layer| segment::layer(&self.segments, layer))
+            .collect()
+    }
+
+    /// The same, less the segments that have no rows of this worker.
+    pub fn layers_for(&self, boundary: &str, worker: &Share) -> Vec<Layer> {
+        let state = self.manifest.boundaries.get(boundary);
+        let layers = state.into_iter().flat_map(BoundaryState::layers);
+        let own = layers.map(|layer| {
+            let own = layer.iter().filter(|segment| segment.is_for(worker));
+            own.cloned().collect::<Vec<_>>()
+        });
+        own.filter(|layer| !layer.is_empty())
+            .map(|layer| segment::layer(&self.segments, &layer))
             .collect()
     }
 

@@ -119,9 +119,14 @@ impl CheckpointStore {
             let layers = boundary.layers().map(|layer| segment::layer(&dir, layer));
             let into = compacted.boundaries.entry(name.clone()).or_default();
             into.0 = newest;
-            // Rows of another shape cannot stand in one file, and need not: each is in one only.
+            // Rows of another shape, or of another worker, cannot stand in one file, and need not:
+            // each is in one only.
             let mut shapes = Vec::new();
-            for batch in Merge::new(layers.collect(), Wanted::Standing) {
+            // As they are dealt to workers now: the newest segments say how many there are.
+            let newest = boundary.segments.iter().rev();
+            let share = newest.filter_map(SegmentInfo::share).next();
+            let merge = Merge::new(layers.collect(), Wanted::Standing).dealt(share);
+            for batch in merge {
                 let batch = batch.map_err(|error| refused(name, error))?;
                 if !goes_on() {
                     return Ok(false);

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::columns::share::Share;
 use crate::record::LastRecord;
 use crate::time::{Epoch, Timestamp};
 use crate::view::{CheckpointInfo, Sent};
@@ -138,6 +139,21 @@ pub struct SegmentInfo {
     /// The layer it is part of. Segments of a layer are each sorted, and follow one another.
     #[serde(default)]
     pub layer: u64,
+    /// Whose rows it has, if they are one worker's: [`Share`](crate::columns::share::Share).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<String>,
+}
+
+impl SegmentInfo {
+    /// Whether a worker's rows may be in it.
+    pub fn is_for(&self, worker: &Share) -> bool {
+        self.share().is_none_or(|share| share.meets(worker))
+    }
+
+    /// Whose rows it has.
+    pub fn share(&self) -> Option<Share> {
+        self.share.as_ref()?.parse().ok()
+    }
 }
 
 /// A number that tells one shape or meaning from another; in JSON 16 hex digits, since many

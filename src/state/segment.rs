@@ -12,7 +12,7 @@ use arrow_schema::ArrowError;
 use super::error::StateError;
 use super::files::failed;
 use super::manifest::SegmentInfo;
-use crate::columns::merge::{BATCH_ROWS, Layer, MergeError};
+use crate::columns::merge::{BATCH_ROWS, Layer, MergeError, share_of};
 
 /// Writes a segment durably (its directory entry is not: that is synced once per checkpoint). The
 /// file must not be there; it is gone again after an error.
@@ -31,6 +31,7 @@ pub fn write(
             rows: batch.num_rows() as u64,
             worker,
             layer: 0,
+            share: share_of(batch).map(|share| share.to_string()),
         }),
         Err(cause) => {
             // Whatever stays behind is collected later: no manifest names it.

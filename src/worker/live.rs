@@ -272,7 +272,7 @@ fn hands(
     outboxes: &Arc<[Arc<Outbox>]>,
     options: &LiveOptions,
 ) -> Arc<dyn Fn(usize) -> Hands + Send + Sync> {
-    let (vaults, views) = (snapshots.vaults(), Arc::clone(views));
+    let (vaults, views) = (snapshots.vaults(options.workers), Arc::clone(views));
     let outboxes = Arc::clone(outboxes);
     let poison = Arc::new(options.poison.clone());
     Arc::new(move |worker| Hands {

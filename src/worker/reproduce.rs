@@ -287,7 +287,7 @@ impl Vault for Restored {
     }
 
     fn restore(&self, boundary: &str) -> Saved {
-        restore::saved(Option::as_ref(&self.0), boundary)
+        restore::saved(Option::as_ref(&self.0), boundary, None)
     }
 
     fn save(&self, _boundary: &str, _epoch: Epoch, _rows: Encode) {}

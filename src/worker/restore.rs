@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::columns::share::Share;
 use crate::dataflow::clock::{NONE, PartitionTime, StreamTime, Times, visible};
 use crate::dataflow::vault::Saved;
 use crate::query::Catalog;
@@ -68,10 +69,13 @@ pub fn fates(
     Ok(fates)
 }
 
-/// What a checkpoint holds of a boundary; nothing where there is none.
-pub fn saved(checkpoint: Option<&Checkpoint>, boundary: &str) -> Saved {
+/// What a checkpoint holds of a boundary, for one worker or for any; nothing where there is none.
+pub fn saved(checkpoint: Option<&Checkpoint>, boundary: &str, worker: Option<&Share>) -> Saved {
     let state = checkpoint.and_then(|from| from.manifest().boundaries.get(boundary));
-    let layers = checkpoint.map(|from| from.layers(boundary));
+    let layers = checkpoint.map(|from| match worker {
+        Some(worker) => from.layers_for(boundary, worker),
+        None => from.layers(boundary),
+    });
     Saved {
         layers: layers.unwrap_or_default(),
         is_of_changes: state.is_some_and(|state| state.is_layered),

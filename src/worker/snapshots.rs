@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use super::compaction::Compaction;
+use crate::columns::share::Share;
+use crate::dataflow::changes::hashing;
 use crate::dataflow::vault::{Encode, Saved, Vault, Work};
 use crate::state::{Checkpoint, CheckpointStore, CheckpointWriter, Manifest};
 use crate::time::Epoch;
@@ -82,14 +84,22 @@ impl Snapshots {
         })
     }
 
-    /// What makes each worker its vault.
-    pub fn vaults(&self) -> impl Fn(usize) -> Rc<dyn Vault> + Send + Sync + 'static {
+    /// What makes each of so many workers its vault.
+    pub fn vaults(
+        &self,
+        workers: usize,
+    ) -> impl Fn(usize) -> Rc<dyn Vault> + Send + Sync + 'static {
         let jobs = Mutex::new(self.jobs.clone());
         let (waiting, restored) = (Arc::clone(&self.waiting), self.restored.clone());
         move |worker| {
             let jobs = jobs.lock().unwrap_or_else(PoisonError::into_inner).clone();
             Rc::new(WorkerVault {
                 worker,
+                share: Share {
+                    me: worker as u64,
+                    of: workers.max(1) as u64,
+                    hashing: hashing(),
+                },
                 jobs,
                 waiting: Arc::clone(&waiting),
                 restored: restored.clone(),
@@ -124,14 +134,19 @@ impl Snapshots {
 
 struct WorkerVault {
     worker: usize,
+    share: Share,
     jobs: Sender<Job>,
     waiting: Arc<AtomicUsize>,
     restored: Option<Arc<Checkpoint>>,
 }
 
 impl Vault for WorkerVault {
+    fn share(&self) -> Option<Share> {
+        Some(self.share)
+    }
+
     fn restore(&self, boundary: &str) -> Saved {
-        super::restore::saved(self.restored.as_deref(), boundary)
+        super::restore::saved(self.restored.as_deref(), boundary, Some(&self.share))
     }
 
     fn save(&self, boundary: &str, epoch: Epoch, rows: Encode) {

@@ -38,6 +38,7 @@ fn batch(said: &[(u8, Option<u8>)], is_narrow: bool) -> RecordBatch {
         to_batch(&rows).unwrap()
     };
     let marks = Marks {
+        share: None,
         identities: rows.iter().map(|row| Box::from([row.key])).collect(),
         owners: rows.iter().map(|row| row.key.into()).collect(),
         diffs: (said
@@ -130,6 +131,7 @@ fn full_batches_are_given_out_as_they_fill() {
             })
             .collect();
         let marks = Marks {
+            share: None,
             identities: (from..from + 100_000)
                 .map(|n| Box::from(n.to_be_bytes()))
                 .collect(),

@@ -264,6 +264,7 @@ fn a_manifest_that_leads_elsewhere_is_damaged() {
         rows: 0,
         worker: 0,
         layer: 0,
+        share: None,
     };
     let mut manifest = Manifest {
         version: 1,

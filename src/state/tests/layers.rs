@@ -61,6 +61,7 @@ fn write(writer: &CheckpointWriter, changes: &BTreeMap<u8, Option<u32>>) {
         })
         .collect();
     let marks = Marks {
+        share: None,
         identities: changes.keys().map(|key| Box::from([*key])).collect(),
         owners: changes.keys().map(|key| u64::from(*key)).collect(),
         diffs: (changes

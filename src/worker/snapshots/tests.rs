@@ -53,7 +53,7 @@ impl Rig {
         let sent = Box::new(BTreeMap::new);
         let restored = restored.map(Arc::new);
         let snapshots = Snapshots::start(store.clone(), restored, sent, hear).unwrap();
-        let vaults = snapshots.vaults();
+        let vaults = snapshots.vaults(usize::try_from(workers).unwrap());
         let boundary = |me: u64| {
             let vault = vaults(usize::try_from(me).unwrap());
             Boundary::new::<Row>(NAME.to_owned(), vault, &mut Boundaries::new())
@@ -243,4 +243,26 @@ fn of_a_row_that_came_and_went_nothing_is_saved() {
     rig.close();
     let mut rig = Rig::open(dir.path(), 1);
     assert_eq!(rig.restore(), [Row { key: 4, value: 1 }]);
+}
+
+#[test]
+fn each_worker_reads_its_own_rows_and_no_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(dir.path(), 2);
+    rig.restore();
+    (0..1000).for_each(|key| rig.put(key, 1));
+    // As it was written, and as it was merged.
+    for epoch in [1, 2] {
+        rig.checkpoint(epoch).unwrap();
+        let newest = rig.store.newest_valid().unwrap().unwrap();
+        let read = |me, of| {
+            let hashing = hashing();
+            let layers = newest.layers_for(NAME, &Share { me, of, hashing });
+            let batches = layers.into_iter().flatten().map(Result::unwrap);
+            batches.map(|batch| batch.num_rows()).sum::<usize>()
+        };
+        assert_eq!((read(0, 2), read(1, 2)), (500, 500));
+        assert_eq!((read(0, 4), read(3, 4)), (500, 500));
+        assert_eq!((read(0, 1), read(2, 3)), (1000, 1000));
+    }
 }
