@@ -24,6 +24,27 @@ bench stream file query workers="2":
     cargo run --release -- replay --stream {{ stream }}={{ file }} --query {{ query }} \
         --workers {{ workers }} --output null
 
+# The figures of docs/performance.md: Nexmark from memory, on one worker and on two
+figures *flags:
+    cargo run --release -- bench nexmark {{ flags }}
+    cargo run --release -- bench nexmark --workers 2 {{ flags }}
+
+# This build against another, in turns: just compare ../before/waterclock --query q4 --workers 2
+compare binary *flags:
+    cargo run --release -- bench nexmark --against {{ binary }} {{ flags }}
+
+# What the steps of the hot path cost, in ns; of all, or of those named
+hot *steps:
+    cargo bench --bench hot {{ steps }}
+
+# Instructions of those steps, against benches/hot.txt (needs valgrind)
+hot-check:
+    cargo bench --profile counts --bench hot -- --check
+
+# Writes benches/hot.txt anew; say in the commit what made the difference
+hot-bless:
+    cargo bench --profile counts --bench hot -- --bless
+
 # Formats everything
 fmt:
     cargo fmt

@@ -1,113 +1,177 @@
-//! What does an event cost as a session gets longer, and as an interval join holds more? The cost
-//! may not grow with either: each line of a curve is for ten times as much as the one before.
+//! What does an event cost as more is held? Sessions that get longer, histories of joins, large
+//! groups: each line of a curve is for twice as much as the one before, and should say the same.
+//! And what do windows that overlap sixtyfold cost in a replay, beside those that do not?
+//!
+//! Figures are CPU time of the whole process, decoding included: `cargo bench --bench operators`.
 
+use std::fs;
 use std::io::Write;
-use std::time::Instant;
+use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use waterclock::prelude::*;
-use waterclock::testing::{Round, Steps};
+use waterclock::query::{Catalog, Overrides};
+use waterclock::testing::{MemorySource, Round, Steps};
+use waterclock::worker::replay::Replay;
 
 /// How many events are timed at each point of a curve.
-const EVENTS: i64 = 10_000;
-/// How many keys there are; the work is for one of them.
-const KEY: u32 = 1;
+const EVENTS: i64 = 20_000;
+/// How many are held at the last point.
+const LONGEST: i64 = 64 * EVENTS;
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-struct Left {
-    key: u32,
-    at: Timestamp,
+data! {
+    pub struct Left { key: u32, at: Timestamp }
 }
 
 impl Event for Left {
     const STREAM: &'static str = "lefts";
+    /// What is held stays.
+    const LATENESS: Duration = days(30);
     fn time(&self) -> Timestamp {
         self.at
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-struct Right {
-    key: u32,
-    at: Timestamp,
+data! {
+    pub struct Right { key: u32, at: Timestamp }
 }
 
 impl Event for Right {
     const STREAM: &'static str = "rights";
+    const LATENESS: Duration = days(30);
     fn time(&self) -> Timestamp {
         self.at
     }
 }
 
 /// One session that never ends.
-fn session_of_all(flow: Flow) -> Table<(u32, Window), u64> {
+fn one_session(flow: Flow) -> Table<(u32, Window), u64> {
     let lefts = flow.stream::<Left>().key_by(|left| left.key);
     lefts.window(session(hours(1))).count()
 }
 
-/// Each meets the few of the same instant, whatever is held.
+/// The same of rows that are kept.
+fn one_session_of_rows(flow: Flow) -> Table<(u32, Window), u64> {
+    let lefts = flow.stream::<Left>().key_by(|left| left.key);
+    let rows = lefts.keep_forever();
+    rows.sessions(hours(1), |_key, left| left.at).count()
+}
+
+/// Each meets the one of the same instant, whatever is held.
 fn interval(flow: Flow) -> Table<u32, u64> {
     let rights = flow.stream::<Right>().key_by(|right| right.key);
     let lefts = flow.stream::<Left>().key_by(|left| left.key);
-    let pairs = lefts.interval_join(rights, millis(0), days(30));
+    let pairs = lefts.interval_join(rights, millis(0), millis(0));
     pairs.key_by(|(left, _)| left.key).forever().count()
 }
 
-/// The best few of a group that grows.
-fn best(flow: Flow) -> Table<u32, (u64, Left)> {
+/// The first few of a group that grows.
+fn first_of_group(flow: Flow) -> Table<u32, (u64, Left)> {
     let lefts = flow.stream::<Left>().key_by(|left| left.key);
     lefts.keep_forever().ranked(3, |_key, left| left.at)
 }
 
-fn lines(from: i64, count: i64) -> String {
-    let line = |at| format!("{{\"key\":{KEY},\"at\":{at}}}\n");
-    (from..from + count).map(line).collect()
+fn hourly(flow: Flow) -> Table<(u32, Window), u64> {
+    let lefts = flow.stream::<Left>().key_by(|left| left.key);
+    lefts.window(tumbling(hours(1))).count()
+}
+
+fn hourly_by_the_minute(flow: Flow) -> Table<(u32, Window), u64> {
+    let lefts = flow.stream::<Left>().key_by(|left| left.key);
+    lefts.window(sliding(hours(1)).every(minutes(1))).count()
+}
+
+/// Records of one key, a millisecond apart or more.
+fn lines(from: i64, count: i64, apart: i64) -> String {
+    let line = |n| format!("{{\"key\":1,\"at\":{}}}\n", from + n * apart);
+    (0..count).map(line).collect()
 }
 
 fn say(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
-fn curve(name: &str, query: Query, longest: i64) {
+/// The CPU time of all threads so far: what else the machine does is not in it.
+fn cpu() -> Duration {
+    let tasks = fs::read_dir("/proc/self/task").expect("this is Linux");
+    let of = |path: std::path::PathBuf| -> Option<u64> {
+        let text = fs::read_to_string(path.join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse().ok()
+    };
+    let nanos = tasks.filter_map(|task| of(task.ok()?.path()));
+    Duration::from_nanos(nanos.sum())
+}
+
+/// Feeds records and returns what one costs.
+fn timed(steps: &mut Steps, stream: &str, text: &str) -> Duration {
+    let before = cpu();
+    for part in text
+        .as_bytes()
+        .chunk_by(|a, _| *a != b'\n')
+        .collect::<Vec<_>>()
+        .chunks(2000)
+    {
+        let part = String::from_utf8(part.concat()).expect("it is text");
+        steps.epoch(Round::new().records(stream, 0, &part));
+    }
+    steps.settle();
+    let events = u32::try_from(EVENTS).expect("they are few");
+    cpu().saturating_sub(before) / events
+}
+
+/// The cost of a record as more and more of the left stream are held. `probe` says which come.
+fn curve(name: &str, query: Query, probed: &str, probe: impl Fn(i64) -> String) {
     let mut steps = Steps::start(vec![query], 1);
-    let (mut held, mut next) = (0, EVENTS);
-    while held < longest {
-        // What is held first: records of a stream that meets nothing new.
-        let more = next - held;
-        steps.epoch(Round::new().records("lefts", 0, &lines(held, more)));
-        held += more;
-        let text = lines(held, EVENTS);
-        #[allow(clippy::disallowed_methods, reason = "a benchmark measures time")]
-        let started = Instant::now();
-        steps.epoch(Round::new().records("lefts", 0, &text));
-        let each = started.elapsed() / u32::try_from(EVENTS).unwrap_or(u32::MAX);
-        say(&format!("{name}, {held} before: {each:?} an event\n"));
-        held += EVENTS;
-        next = held * 10;
+    let (mut held, mut upto) = (0, EVENTS);
+    while upto <= LONGEST {
+        steps.epoch(Round::new().records("lefts", 0, &lines(held, upto - held, 1)));
+        steps.settle();
+        held = upto;
+        let each = timed(&mut steps, probed, &probe(held));
+        say(&format!("{name}, {held} held: {each:?} an event\n"));
+        if probed == "lefts" {
+            held += EVENTS;
+        }
+        upto *= 2;
     }
 }
 
+/// Events of so many keys over ten hours.
+fn ten_hours(keys: i64) -> String {
+    let line = |n: i64| format!("{{\"key\":{},\"at\":{}}}\n", n * 7919 % keys, n * 36);
+    (0..1_000_000).map(line).collect()
+}
+
+fn replayed(query: fn(Flow) -> Table<(u32, Window), u64>, text: &str) -> (Duration, usize) {
+    let query = Query::new("windows", "", query);
+    let catalog = Catalog::of(std::slice::from_ref(&query), &Overrides::default());
+    let source = MemorySource::new("lefts", &[text]);
+    let replay = Replay::new(query, catalog.expect("it builds"), vec![Box::new(source)]);
+    let before = cpu();
+    let rows = replay.run().expect("it runs").rows.len();
+    (cpu().saturating_sub(before), rows)
+}
+
 fn main() {
-    let longest = 1_000_000;
-    curve(
-        "session",
-        Query::new("session", "", session_of_all),
-        longest,
-    );
-    curve("best of a group", Query::new("best", "", best), longest);
-    let mut steps = Steps::start(vec![Query::new("interval", "", interval)], 1);
-    let mut held = 0;
-    for power in 4..=6 {
-        let upto = 10_i64.pow(power);
-        let text = lines(held, upto - held);
-        steps.epoch(Round::new().records("lefts", 0, &text));
-        held = upto;
-        // Of the same instants as the first lefts: each meets one of all that are held.
-        let early: String = (0..EVENTS).map(|_| lines(0, 1)).collect();
-        #[allow(clippy::disallowed_methods, reason = "a benchmark measures time")]
-        let started = Instant::now();
-        steps.epoch(Round::new().records("rights", 0, &early));
-        let each = started.elapsed() / u32::try_from(EVENTS).unwrap_or(u32::MAX);
-        say(&format!("interval join, {held} held: {each:?} an event\n"));
+    let next = |held| lines(held, EVENTS, 1);
+    let query = Query::new("session", "", one_session);
+    curve("session", query, "lefts", next);
+    let query = Query::new("rows", "", one_session_of_rows);
+    curve("session of rows", query, "lefts", next);
+    let query = Query::new("first", "", first_of_group);
+    curve("first of a group", query, "lefts", next);
+    let query = Query::new("interval", "", interval);
+    let all_over = |held: i64| lines(0, EVENTS, held / EVENTS);
+    curve("interval join", query, "rights", all_over);
+    for keys in [10, 100, 1000] {
+        let text = ten_hours(keys);
+        for _ in 0..2 {
+            let (one, one_rows) = replayed(hourly, &text);
+            let (sixty, sixty_rows) = replayed(hourly_by_the_minute, &text);
+            let ratio = sixty.as_secs_f64() / one.as_secs_f64();
+            say(&format!(
+                "replay, {keys} keys: {one:?} for {one_rows} rows, {sixty:?} for {sixty_rows} \
+                 rows sixty times as often: {ratio:.2}\n"
+            ));
+        }
     }
 }

@@ -35,6 +35,7 @@ fn perform(command: Command) -> anyhow::Result<ExitCode> {
         Command::Bench(BenchCommand::Nexmark(args)) => {
             commands::bench::nexmark(&args, queries::nexmark::all(), out)?;
         }
+        Command::Bench(BenchCommand::Events(args)) => commands::bench::events_to_file(&args)?,
         Command::Checkpoint(CheckpointCommand::List(place)) => {
             commands::checkpoint::list(&place, out)?;
         }

@@ -55,14 +55,31 @@ impl fmt::Display for Timestamp {
         let days = self.0.div_euclid(86_400_000);
         let ms = self.0.rem_euclid(86_400_000);
         let (year, month, day) = civil_from_days(days);
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
-            ms / 3_600_000,
-            ms / 60_000 % 60,
-            ms / 1000 % 60,
-            ms % 1000
-        )
+        let (hour, minute, second) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
+        if !(0..=9999).contains(&year) {
+            // Windows may begin before the first instant that a record may have.
+            return write!(
+                f,
+                "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z",
+                ms % 1000
+            );
+        }
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        let parts = [month, day, hour, minute, second];
+        for (at, part) in [5, 8, 11, 14, 17].into_iter().zip(parts) {
+            digits(&mut text[at..at + 2], part);
+        }
+        digits(&mut text[..4], year);
+        digits(&mut text[20..23], ms % 1000);
+        f.write_str(str::from_utf8(&text).map_err(|_| fmt::Error)?)
+    }
+}
+
+/// Writes a number that is not negative with as many digits as there is room for.
+fn digits(room: &mut [u8], mut number: i64) {
+    for digit in room.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(number % 10).unwrap_or(0);
+        number /= 10;
     }
 }
 

@@ -86,6 +86,7 @@ fn the_documents_name_files_that_exist() {
         "CONTRIBUTING.md",
         "docs/coming-from-flink.md",
         "docs/kafka.md",
+        "docs/performance.md",
         "docs/serving.md",
         "docs/time.md",
         "docs/writing-queries.md",

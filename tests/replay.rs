@@ -398,3 +398,19 @@ fn the_benchmark_has_a_line_per_query() {
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(said.contains("q99"), "{said}");
 }
+
+#[test]
+fn the_events_of_the_benchmark_can_be_had_as_a_file() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let file = dir.path().join("events.ndjson");
+    let file = file.to_str().expect("a plain path");
+    let written = run(&["bench", "events", "--events", "1000", file]);
+    assert!(written.status.success());
+    let stream = format!("nexmark={file}");
+    let replayed = run(&["replay", "--stream", &stream, "--query", "q0"]);
+    let rows = String::from_utf8(replayed.stdout).expect("rows are UTF-8");
+    assert_eq!(rows.lines().count(), 920);
+    let refused = run(&["bench", "events", "/nowhere/events.ndjson"]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("/nowhere/events.ndjson"), "{said}");
+}

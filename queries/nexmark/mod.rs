@@ -8,6 +8,8 @@ mod q1;
 mod q10;
 mod q11;
 mod q11s;
+mod q12;
+mod q13;
 mod q14;
 mod q15;
 mod q16;
@@ -29,7 +31,7 @@ mod q9;
 /// Every query of the benchmark.
 pub fn all() -> Vec<waterclock::Query> {
     waterclock::queries![
-        q0, q1, q2, q3, q4, q5, q6, q7, q8, q9, q10, q11, q11s, q14, q15, q16, q17, q18, q19, q20,
-        q21, q22
+        q0, q1, q2, q3, q4, q5, q6, q7, q8, q9, q10, q11, q11s, q12, q13, q14, q15, q16, q17, q18,
+        q19, q20, q21, q22
     ]
 }

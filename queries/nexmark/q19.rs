@@ -22,9 +22,7 @@ pub fn query(flow: Flow) -> Table<u64, Placed> {
     bids(&flow)
         .key_by(|bid| bid.auction)
         .keep_forever()
-        .ranked(10, |_auction, bid| {
-            (Reverse(bid.price), bid.ts, bid.bidder, bid.extra.clone())
-        })
+        .ranked(10, |_auction, bid| (Reverse(bid.price), bid.ts, bid.bidder))
         .map_values(|auction, (place, bid)| Placed {
             auction: *auction,
             bidder: bid.bidder,

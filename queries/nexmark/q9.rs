@@ -28,7 +28,7 @@ data! {
 pub fn query(flow: Flow) -> Table<u64, Won> {
     bids_in_time(&flow)
         .ranked(1, |_id, (_auction, bid)| {
-            (Reverse(bid.price), bid.ts, bid.bidder, bid.extra.clone())
+            (Reverse(bid.price), bid.ts, bid.bidder)
         })
         .map_values(|id, (_place, (auction, bid))| Won {
             id: *id,

@@ -21,7 +21,7 @@ pub use args::{
     CheckArgs, CheckpointCommand, Cli, Command, PlaceArgs, QueryArgs, ReplayArgs, RunArgs,
     ServiceUrl, SettingsArgs, TailArgs,
 };
-pub use bench::{BenchArgs, BenchCommand};
+pub use bench::{BenchArgs, BenchCommand, EventsArgs};
 pub use client::{Client, PullRequest};
 pub use doctor::show_doctor;
 pub use error::ClientError;

@@ -32,8 +32,8 @@ pub trait Aggregate<T>: 'static {
     fn one(&self, item: &T) -> Self::Acc;
     /// Adds the items of another accumulator.
     fn merge(&self, acc: &mut Self::Acc, other: &Self::Acc);
-    /// Adds an item: merging [`one`](Aggregate::one), or something faster that does the same. Should
-    /// it panic, the accumulator is thrown away.
+    /// Adds an item: merging [`one`](Aggregate::one), or something faster that does the same.
+    /// Should it panic, the accumulator is thrown away.
     fn add(&self, acc: &mut Self::Acc, item: &T) {
         self.merge(acc, &self.one(item));
     }

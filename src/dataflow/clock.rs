@@ -39,8 +39,7 @@ pub struct Clock {
 
 impl Clock {
     /// The clock of an epoch in which nothing happened, for tests of single operators.
-    #[cfg(test)]
-    pub(crate) fn at(epoch: Epoch) -> Clock {
+    pub fn at(epoch: Epoch) -> Clock {
         Clock {
             epoch,
             watermarks: Vec::new(),

@@ -140,19 +140,43 @@ fn judge_time<T: Event>(
 }
 
 thread_local! {
-    static GUARDED: Cell<bool> = const { Cell::new(false) };
+    static CAUGHT: Cell<Caught> = const { Cell::new(Caught::Not) };
+}
+
+/// Who catches a panic on this thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Caught {
+    /// Nobody.
+    Not,
+    /// Each [`guard`] its own.
+    Alone,
+    /// The [`guard_all`] that runs: it will run the code again, alone.
+    Together,
 }
 
 /// Whether a panic on this thread now is user code's and will be caught.
 pub fn is_guarded() -> bool {
-    GUARDED.get()
+    CAUGHT.get() != Caught::Not
+}
+
+/// Runs user code over many records, each under its own [`guard`]. As long as none panics, one
+/// catch serves for all of them; after a panic `pass` runs once more, with a catch for each. So it
+/// must not go on from what it did before.
+pub fn guard_all<R>(mut pass: impl FnMut() -> R) -> R {
+    let outer = CAUGHT.replace(Caught::Together);
+    let result = catch_unwind(AssertUnwindSafe(&mut pass));
+    CAUGHT.set(outer);
+    result.unwrap_or_else(|_| pass())
 }
 
 /// Runs user code that sees one record; a panic becomes the reason the record is rejected.
 pub fn guard<R>(code: impl FnOnce() -> R) -> Result<R, String> {
-    let outer = GUARDED.replace(true);
+    if CAUGHT.get() == Caught::Together {
+        return Ok(code());
+    }
+    let outer = CAUGHT.replace(Caught::Alone);
     let result = catch_unwind(AssertUnwindSafe(code));
-    GUARDED.set(outer);
+    CAUGHT.set(outer);
     result.map_err(|panic| {
         let said = (panic.downcast_ref::<&str>().map(|s| (*s).to_owned()))
             .or_else(|| panic.downcast_ref::<String>().cloned())
@@ -205,9 +229,12 @@ pub fn decode<'s, T: Event>(
             input.for_each(|cap, tasks| {
                 let Some(&epoch) = cap.least() else { return };
                 for task in tasks.drain(..) {
-                    let mut refused = Vec::new();
-                    let decoded = decode_chunk::<T>(&task.chunk, epoch, &judged_by, &mut refused);
-                    let (records, ops, time) = decoded;
+                    let Taken {
+                        records,
+                        ops,
+                        highest,
+                        refused,
+                    } = decode_chunk::<T>(&task.chunk, epoch, &judged_by);
                     let (partition, place) = (task.chunk.partition, task.place);
                     let is_ordered = task.chunk.format == Format::Debezium;
                     lines.remember(epoch, stream, task.chunk);
@@ -228,7 +255,7 @@ pub fn decode<'s, T: Event>(
                             stream,
                             partition,
                             place,
-                            time,
+                            time: highest,
                         });
                     if !refused.is_empty() {
                         rejected_out
@@ -281,16 +308,29 @@ impl<'s, T: Event> Raw<'s, T> {
     }
 }
 
-/// The chunk's records, what they do if they say so, and their highest time.
-fn decode_chunk<T: Event>(
-    chunk: &Chunk,
-    epoch: Epoch,
-    intake: &Intake,
-    refused: &mut Vec<Notice>,
-) -> (Vec<Rec<T>>, Vec<Op>, i64) {
+/// What was in a chunk.
+struct Taken<T> {
+    records: Vec<Rec<T>>,
+    /// What the records do, where some do more than be put.
+    ops: Vec<Op>,
+    /// The highest time.
+    highest: i64,
+    refused: Vec<Notice>,
+}
+
+fn decode_chunk<T: Event>(chunk: &Chunk, epoch: Epoch, intake: &Intake) -> Taken<T> {
+    let taken = guard_all(|| taken::<T>(chunk, epoch, intake));
+    let (good, bad) = (taken.records.len() as u64, taken.refused.len() as u64);
+    intake.counted.taken.fetch_add(good, Ordering::Relaxed);
+    intake.counted.rejected.fetch_add(bad, Ordering::Relaxed);
+    taken
+}
+
+fn taken<T: Event>(chunk: &Chunk, epoch: Epoch, intake: &Intake) -> Taken<T> {
     let mut records = Vec::with_capacity(chunk.bytes.len() / 64);
     let mut ops = Vec::new();
     let mut highest = NONE;
+    let mut refused = Vec::new();
     let (partition, stream) = (chunk.partition, intake.stream);
     let notice = |position, reason, record| Notice {
         stream,
@@ -333,7 +373,10 @@ fn decode_chunk<T: Event>(
             Err(reason) => refused.push(notice(position, reason, readable(found.raw))),
         }
     });
-    (intake.counted.taken).fetch_add(records.len() as u64, Ordering::Relaxed);
-    (intake.counted.rejected).fetch_add(refused.len() as u64, Ordering::Relaxed);
-    (records, ops, highest)
+    Taken {
+        records,
+        ops,
+        highest,
+        refused,
+    }
 }

@@ -52,7 +52,7 @@ pub struct Kept<K, R> {
     saving: Changes<Saved<K, R>>,
     /// How long a row is kept, in ms; for ever where nothing is said.
     how_long: Option<i64>,
-    /// Rows by the instant at which they go.
+    /// Rows by the instant at which they go, if ever.
     rows: BTreeMap<i64, Vec<(K, R)>>,
 }
 
@@ -113,8 +113,15 @@ where
     fn take(&mut self, epoch: Epoch, key: K, row: R, out: &mut Vec<((K, R), Epoch, isize)>) {
         let goes_at = row.goes_at(self.how_long);
         self.saving.put(|| saved(&key, &row));
-        out.push(((key.clone(), row.clone()), epoch, 1));
-        self.rows.entry(goes_at).or_default().push((key, row));
+        if goes_at == i64::MAX {
+            out.push(((key, row), epoch, 1));
+        } else {
+            out.push(((key.clone(), row.clone()), epoch, 1));
+            match self.rows.last_entry() {
+                Some(mut newest) if *newest.key() == goes_at => newest.get_mut().push((key, row)),
+                _ => self.rows.entry(goes_at).or_default().push((key, row)),
+            }
+        }
     }
 }
 

@@ -14,16 +14,19 @@
 //! * [`calendar`]: days and months of a time zone
 //! * [`aggregate`][]: accumulators
 //! * [`sessions`]: the session boundary
+//! * [`chains`]: sessions of rows that come and go
 //! * [`counted`]: the boundary of windows by number
 //! * [`several`]: aggregates made of others
 //! * [`sketches`]: aggregates that estimate
 //! * `folding`: records into accumulators
+//! * `running`: sums of windows that overlap
 //! * [`windows`]: the window boundary
 //! * [`forever`]: the unbounded boundary
 //! * [`appended`]: the boundary of answers that are streams
 //! * [`kept`]: the boundary that keeps records
 //! * [`keyed`]: the general state boundary, over its own arrangement
 //! * [`ranks`]: the first rows of each key, in order
+//! * [`joined`]: the join of two tables
 //! * [`intervals`]: the interval join
 //! * [`stamp`]: the canonical order of records
 //! * [`paced`]: changes shown together, every so often
@@ -36,6 +39,7 @@ pub mod aggregate;
 pub mod appended;
 pub mod bounded;
 pub mod calendar;
+pub mod chains;
 pub mod changes;
 pub mod clock;
 pub mod counted;
@@ -45,6 +49,7 @@ pub mod feed;
 mod folding;
 pub mod forever;
 pub mod intervals;
+pub mod joined;
 pub mod kept;
 pub mod keyed;
 pub mod lines;
@@ -53,6 +58,7 @@ pub mod panes;
 pub mod ranks;
 pub mod reading;
 pub mod retire;
+mod running;
 pub mod schemas;
 pub mod sessions;
 pub mod several;

@@ -17,10 +17,12 @@ pub type Change<K, R> = ((K, R), Epoch, isize);
 
 /// The rows of one key.
 struct Group<R, S> {
-    /// All of them, in order, and how often each occurs.
+    /// All that may ever be among the first, in order, and how often each occurs.
     rows: BTreeMap<R, isize>,
     /// What is shown of the first.
     shown: Vec<S>,
+    /// Whether the epoch changed it.
+    is_touched: bool,
 }
 
 /// One worker's share of the keys.
@@ -28,6 +30,8 @@ pub struct Ranks<K, R, S, F> {
     groups: Map<K, Group<R, S>>,
     /// How many rows are first.
     first: usize,
+    /// Whether rows only come: what is behind the first then never matters.
+    only_grows: bool,
     /// What is shown of the first rows.
     show: F,
     /// Whether only the rows at the end are wanted.
@@ -42,10 +46,11 @@ where
     F: Fn(&[&R]) -> Vec<S>,
 {
     /// Shows something of the first rows of each key.
-    pub fn new(first: usize, final_only: bool, show: F) -> Self {
+    pub fn new(first: usize, only_grows: bool, final_only: bool, show: F) -> Self {
         Ranks {
             groups: Map::default(),
             first,
+            only_grows,
             show,
             final_only,
         }
@@ -55,21 +60,31 @@ where
     pub fn retire(
         &mut self,
         clock: &Clock,
-        mut changes: Vec<Change<K, R>>,
+        changes: Vec<Change<K, R>>,
         out: &mut Vec<((K, S), Epoch, isize)>,
     ) {
-        changes.sort_by(|((a, _), ..), ((b, _), ..)| a.cmp(b));
-        let mut changes = changes.into_iter().peekable();
-        while let Some(((key, row), _, diff)) = changes.next() {
-            let group = self.groups.entry(key.clone()).or_insert_with(|| Group {
-                rows: BTreeMap::new(),
-                shown: Vec::new(),
-            });
-            group.change(row, diff);
-            while let Some(((_, row), _, diff)) = changes.next_if(|((other, _), ..)| *other == key)
-            {
+        let mut touched = Vec::new();
+        for ((key, row), _, diff) in changes {
+            let group = if let Some(group) = self.groups.get_mut(&key) {
+                group
+            } else {
+                self.groups.entry(key.clone()).or_default()
+            };
+            let has_changed = if self.only_grows {
+                group.insert(row, diff, self.first)
+            } else {
                 group.change(row, diff);
+                true
+            };
+            if has_changed && !std::mem::replace(&mut group.is_touched, true) {
+                touched.push(key);
             }
+        }
+        for key in touched {
+            let Some(group) = self.groups.get_mut(&key) else {
+                continue;
+            };
+            group.is_touched = false;
             if !self.final_only {
                 group.show(&key, self.first, &self.show, clock.epoch, out);
             }
@@ -85,7 +100,31 @@ where
     }
 }
 
+impl<R, S> Default for Group<R, S> {
+    fn default() -> Self {
+        Group {
+            rows: BTreeMap::new(),
+            shown: Vec::new(),
+            is_touched: false,
+        }
+    }
+}
+
 impl<R: Ord, S: Clone + Eq> Group<R, S> {
+    /// Takes a row unless as many others are before it; says whether it did.
+    fn insert(&mut self, row: R, diff: isize, first: usize) -> bool {
+        let is_full = self.rows.len() >= first;
+        let is_behind = |(last, _): (&R, &isize)| *last < row;
+        if is_full && self.rows.last_key_value().is_none_or(is_behind) {
+            return false;
+        }
+        self.change(row, diff);
+        if self.rows.len() > first {
+            self.rows.pop_last();
+        }
+        true
+    }
+
     fn change(&mut self, row: R, diff: isize) {
         use std::collections::btree_map::Entry;
         match self.rows.entry(row) {
@@ -166,15 +205,16 @@ mod tests {
                 1..12,
             ),
             n in 1..6_usize,
+            only_grows in any::<bool>(),
         ) {
             let place = |rows: &[&i8]| (1..).zip(rows.iter().map(|r| **r)).collect();
-            let mut ranks = Ranks::new(n, false, place);
+            let mut ranks = Ranks::new(n, only_grows, false, place);
             let (mut rows, mut shown) = (BTreeMap::new(), Shown::new());
             for (epoch, changes) in (0..).zip(epochs) {
                 let mut input = Vec::new();
                 for (key, row, count, goes) in changes {
                     let there = rows.entry((key, row)).or_insert(0);
-                    let diff = if goes { -*there } else { count };
+                    let diff = if goes && !only_grows { -*there } else { count };
                     *there += diff;
                     if diff != 0 {
                         input.push(((key, row), epoch, diff));
@@ -189,7 +229,11 @@ mod tests {
                 shown.retain(|_, count| *count != 0);
                 prop_assert_eq!(&shown, &naive(&rows, n));
                 let held: usize = ranks.groups.values().map(|group| group.rows.len()).sum();
-                prop_assert_eq!(held, rows.len(), "nothing is kept of rows that went");
+                if only_grows {
+                    prop_assert!(held <= n * ranks.groups.len(), "and none of those behind");
+                } else {
+                    prop_assert_eq!(held, rows.len(), "nothing is kept of rows that went");
+                }
             }
         }
     }

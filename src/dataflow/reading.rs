@@ -116,7 +116,13 @@ pub(super) fn parse_json<T: DeserializeOwned>(line: &[u8]) -> Result<T, String> 
     if line.first() == Some(&b'[') {
         return Err("a record is a JSON object, not an array".to_owned());
     }
-    serde_json::from_slice(line).map_err(|error| error.to_string())
+    // Looking at the whole line once is cheaper than at each text in it. What is no text may still
+    // be a record: nobody reads the fields that its type has not.
+    match str::from_utf8(line) {
+        Ok(line) => serde_json::from_str(line),
+        Err(_) => serde_json::from_slice(line),
+    }
+    .map_err(|error| error.to_string())
 }
 
 /// Runs a type's own reading, which may be user code.

@@ -36,10 +36,14 @@ pub fn stamped<D>(stamp: Epoch, items: &mut Vec<D>, waiting: &mut Waiting<D>) {
 
 /// Sorts differential updates, whose own times may lie after the stamp.
 pub fn by_update_time<D>(
-    _stamp: Epoch,
+    stamp: Epoch,
     items: &mut Vec<(D, Epoch, isize)>,
     waiting: &mut Waiting<(D, Epoch, isize)>,
 ) {
+    let first = items.first().map_or(stamp, |(_, epoch, _)| *epoch);
+    if items.iter().all(|(_, epoch, _)| *epoch == first) {
+        return stamped(first, items, waiting);
+    }
     for item in items.drain(..) {
         waiting.entry(item.1).or_default().push(item);
     }

@@ -19,9 +19,10 @@ use super::changes::{Changes, Lasting, identity_of};
 use super::clock::Clock;
 use super::decode::{Batch, Notice, Rec, guard};
 use super::feed::Mark;
-use super::folding::{Map, add, fold};
+use super::folding::{Map, fold};
 use super::lines::RawLines;
 use super::panes::{Assigner, closes_at};
+use super::running::Running;
 use super::vault::Boundary;
 use crate::row::EncodeError;
 use crate::time::{Epoch, Timestamp, Window};
@@ -155,6 +156,8 @@ pub struct Windows<K, T, A: Aggregate<T>> {
     /// Per pane, how many of its windows, oldest first, are not awaited; only where final rows
     /// alone are wanted.
     awaited: BTreeMap<i64, u32>,
+    /// What a window has in common with the next, where final rows alone are wanted.
+    running: Running<K, A::Acc>,
     /// Final windows, by start.
     done: BTreeMap<i64, Vec<(K, A::Acc)>>,
 }
@@ -178,6 +181,7 @@ where
             panes: BTreeMap::new(),
             open: BTreeMap::new(),
             awaited: BTreeMap::new(),
+            running: Running::new(),
             done: BTreeMap::new(),
         }
     }
@@ -240,6 +244,7 @@ where
             closed,
             acc,
         } = event;
+        self.running.changed(start, &key, closed);
         let pane = self.panes.entry(start).or_default();
         match pane.entry((key, closed)) {
             Entry::Occupied(mut row) => {
@@ -333,7 +338,7 @@ where
 
     /// Sums a closing window from its panes.
     fn emit_final(&mut self, start: i64, emit: &mut Emit<'_, K, A::Out>) {
-        let assigner = &self.shape.assigner;
+        let assigner = self.shape.assigner;
         let window = assigner.window(start);
         let mut done = Vec::new();
         if assigner.is_tumbling() {
@@ -346,21 +351,19 @@ where
             self.keep_final(start, done);
             return;
         }
-        let mut sums: Map<&K, A::Acc> = Map::default();
-        for (pane, rows) in self.panes.range(window.start.0..window.end.0) {
-            let place = assigner.place(start, *pane);
-            for ((key, closed), acc) in rows {
-                if *closed <= place {
-                    add(&mut sums, key, acc, &*self.aggregate);
+        let aggregate = &*self.aggregate;
+        self.running.window(
+            window.start.0..window.end.0,
+            &self.panes,
+            |pane| assigner.place(start, pane),
+            |sum, acc| aggregate.merge(sum, acc),
+            |key, sum| {
+                emit.row(key, start, aggregate.finish(&sum), 1);
+                if !self.shape.is_replay {
+                    done.push((key.clone(), sum));
                 }
-            }
-        }
-        for (key, sum) in sums {
-            emit.row(key, start, self.aggregate.finish(&sum), 1);
-            if !self.shape.is_replay {
-                done.push((key.clone(), sum));
-            }
-        }
+            },
+        );
         self.keep_final(start, done);
     }
 

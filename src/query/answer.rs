@@ -8,19 +8,20 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use timely::dataflow::Stream as Flowing;
-use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::channels::pact::Pipeline;
 
 use super::catalog::QueryDef;
 use super::failing::Failing;
-use super::flow::{Answers, Flow, Notices};
+use super::flow::{Answers, Flow, Notices, TakeRows};
 use super::schema::json_schema;
 use super::stream::{Stream, transform};
 use super::table::Table;
 use crate::dataflow::appended::{Appended, Arriving, Place, Saved};
-use crate::dataflow::clock::{Clock, visible};
+use crate::dataflow::clock::{Clock, Clocks, visible};
 use crate::dataflow::decode::guard;
 use crate::dataflow::keyed::Arrangeable;
 use crate::dataflow::retire::{by_update_time, retire, stamped};
+use crate::dataflow::vault::Boundary;
 use crate::row::Row;
 use crate::time::{Epoch, millis_of};
 
@@ -142,23 +143,16 @@ where
 {
     fn answer(self, flow: Flow<'s>, doc: &str) -> Answer<'s> {
         let boundary = flow.boundary::<Saved<T>>("appended");
-        let keep = millis_of(self.keep);
-        let (is_kept, names) = (!flow.final_only(), flow.names());
-        let arriving = transform(&flow, self.batches, "Encode", move |record, out| {
-            if is_kept && record.watermark >= record.time.saturating_add(keep) {
-                return Err("late".to_owned());
-            }
-            let row = guard(|| Arriving::new(record, &names, is_kept))?;
-            out.push(row.map_err(|error| error.to_string())?);
-            Ok(())
-        });
-        let worker = u32::try_from(flow.scope().index()).expect("there are few workers");
-        let failing = Failing::new(&boundary, &flow.fail);
-        let appended = Appended::new(worker, keep, boundary, flow.owns());
         Answer {
             def: define::<Place, T>(&flow, doc, true),
             notices: Rc::clone(&flow.notices),
-            attach: Box::new(move |answers| append(&flow, arriving, (appended, failing), answers)),
+            attach: Box::new(move |answers| match answers {
+                Answers::Rows(rows) => append(&flow, boundary, self, rows),
+                Answers::Counts(count) => {
+                    let rows = |batch: &Rc<Vec<_>>| i64::try_from(batch.len()).unwrap_or(i64::MAX);
+                    counted(flow.clocks(), self.batches, rows, count)
+                }
+            }),
         }
     }
 }
@@ -178,16 +172,44 @@ where
     }
 }
 
+/// Counts rows where they are.
+fn counted<'s, D: 'static>(
+    clocks: Clocks<'s>,
+    rows: Flowing<'s, Epoch, Vec<D>>,
+    times: impl Fn(&D) -> i64 + 'static,
+    mut count: Box<dyn FnMut(i64)>,
+) -> Flowing<'s, Epoch, Vec<()>> {
+    retire(rows, clocks, Pipeline, stamped, "Count", |_| {
+        move |_: &Clock, rows: Vec<D>, _: &mut Vec<()>, _: &mut Vec<()>| {
+            count(rows.iter().map(&times).sum());
+        }
+    })
+    .main
+}
+
 /// Hands out a stream's rows on the worker that made them.
 fn append<'s, T>(
     flow: &Flow<'s>,
-    arriving: Flowing<'s, Epoch, Vec<Batched<T>>>,
-    (mut appended, mut failing): (Appended<T>, Failing),
-    mut answers: Answers,
+    boundary: Boundary,
+    stream: Stream<'s, T>,
+    mut answers: TakeRows,
 ) -> Flowing<'s, Epoch, Vec<()>>
 where
     T: Clone + Serialize + DeserializeOwned + Send + 'static,
 {
+    let keep = millis_of(stream.keep);
+    let (is_kept, names) = (!flow.final_only(), flow.names());
+    let arriving = transform(flow, stream.batches, "Encode", move |record, out| {
+        if is_kept && record.watermark >= record.time.saturating_add(keep) {
+            return Err("late".to_owned());
+        }
+        let row = guard(|| Arriving::new(record, &names, is_kept))?;
+        out.push(row.map_err(|error| error.to_string())?);
+        Ok(())
+    });
+    let worker = u32::try_from(flow.scope().index()).expect("there are few workers");
+    let mut failing = Failing::new(&boundary, &flow.fail);
+    let mut appended = Appended::new(worker, keep, boundary, flow.owns());
     let watermark = flow.watermark();
     let logic = move |clock: &Clock, batches: Vec<Batched<T>>, _: &mut Vec<()>, _: &mut Vec<()>| {
         let at = watermark(clock);
@@ -210,17 +232,27 @@ type Batched<T> = Rc<Vec<Arriving<T>>>;
 fn attach<'s, K: Arrangeable, V: Arrangeable>(
     flow: Flow<'s>,
     table: Table<'s, K, V>,
-    mut answers: Answers,
+    answers: Answers,
 ) -> Flowing<'s, Epoch, Vec<()>> {
+    let mut answers = match answers {
+        Answers::Rows(rows) => rows,
+        Answers::Counts(count) => {
+            let rows = table.collection().inner;
+            return counted(flow.clocks(), rows, |(_, _, diff)| *diff as i64, count);
+        }
+    };
     let final_at = table.final_at();
-    let query = Rc::clone(&flow.query);
+    let (query, only_grows) = (Rc::clone(&flow.query), table.known.only_grows);
     let watermark = flow.watermark();
     let encode = move |_| {
         move |clock: &Clock,
               mut updates: Vec<((K, V), Epoch, isize)>,
               _: &mut Vec<()>,
               _: &mut Vec<()>| {
-            differential_dataflow::consolidation::consolidate_updates(&mut updates);
+            // Where rows only come, none takes another back.
+            if !only_grows {
+                differential_dataflow::consolidation::consolidate_updates(&mut updates);
+            }
             let mut rows = Vec::with_capacity(updates.len());
             for ((key, value), _, diff) in updates {
                 match Row::new(&key, &value, final_at.as_ref().map(|at| at(&key))) {
@@ -231,24 +263,14 @@ fn attach<'s, K: Arrangeable, V: Arrangeable>(
             answers(clock.epoch, visible(watermark(clock)), rows);
         }
     };
-    let rows = table.collection().inner;
-    let retired = if flow.final_only() {
+    let rows = if flow.final_only() {
         // Rows are ordered and netted once, at the end; where they lie until then is no matter.
-        retire(
-            rows,
-            flow.clocks(),
-            Pipeline,
-            by_update_time,
-            "Answer",
-            encode,
-        )
+        table.collection().inner
     } else {
-        let pact = Exchange::new(|((key, _), ..): &((K, V), Epoch, isize)| {
-            differential_dataflow::hashable::Hashable::hashed(key)
-        });
-        retire(rows, flow.clocks(), pact, by_update_time, "Answer", encode)
+        table.placed().inner
     };
-    retired.main
+    let clocks = flow.clocks();
+    retire(rows, clocks, Pipeline, by_update_time, "Answer", encode).main
 }
 
 /// Lists query modules: each has a function `query`, and its name is the query's.

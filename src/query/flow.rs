@@ -16,7 +16,7 @@ use super::share::Shared;
 use super::stream::{Stream, typed};
 use crate::dataflow::bounded::{Shown, Store};
 use crate::dataflow::clock::{Clock, Clocks, Times, clocks};
-use crate::dataflow::decode::{Counted, Intake, Notice, guard};
+use crate::dataflow::decode::{Counted, Intake, Notice};
 use crate::dataflow::feed::Feed;
 use crate::dataflow::lines::RawLines;
 use crate::dataflow::vault::{Boundaries, Boundary, Vault};
@@ -58,9 +58,17 @@ pub struct Env<'s> {
 /// Says why a query failed. Cloning is shallow.
 pub type Fail = Rc<dyn Fn(String)>;
 
-/// Takes the changes of a query's rows: called for every closed epoch, in order, with the query's
-/// watermark after it.
-pub type Answers = Box<dyn FnMut(Epoch, Option<Timestamp>, Vec<(Row, i64)>)>;
+/// What takes a query's answer.
+pub enum Answers {
+    /// Takes the changes of the rows: called for every closed epoch, in order, with the query's
+    /// watermark after it.
+    Rows(TakeRows),
+    /// Takes how many rows came, less those that went. They are made, but nobody reads them.
+    Counts(Box<dyn FnMut(i64)>),
+}
+
+/// See [`Answers::Rows`].
+pub type TakeRows = Box<dyn FnMut(Epoch, Option<Timestamp>, Vec<(Row, i64)>)>;
 
 /// Where one worker's share of the answers goes.
 pub trait Outlet {
@@ -149,9 +157,9 @@ impl<'s> Env<'s> {
         for query in queries {
             let answer = build_failing(&env, query, outlet.failed(&query.name));
             let name = &answer.def.name;
+            closed.push((answer.attach)(outlet.rows(name)));
             let notices = scope.concatenate(answer.notices.take());
             closed.push(env.store(&late_store(name), notices, outlet.late(name)));
-            closed.push((answer.attach)(outlet.rows(name)));
         }
         let probe = ProbeHandle::new();
         scope.concatenate(closed).probe_with(&probe);
@@ -328,12 +336,6 @@ impl<'s> Flow<'s> {
             n => format!("{}/{kind}-{n}", self.query),
         };
         self.env.boundary::<R>(name)
-    }
-
-    /// Runs user code that sees more than one record. Its panic fails this query alone.
-    pub(super) fn trying<R>(&self) -> impl Fn(&dyn Fn() -> R) -> Option<R> + 'static + use<R> {
-        let fail = Rc::clone(&self.fail);
-        move |code| guard(code).inspect_err(|reason| fail(reason.clone())).ok()
     }
 
     /// Reads the query's watermark from a clock: the minimum over all streams that the whole

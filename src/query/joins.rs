@@ -3,18 +3,26 @@
 
 use std::rc::Rc;
 
+use differential_dataflow::AsCollection;
+use differential_dataflow::hashable::Hashable;
 use differential_dataflow::operators::ThresholdTotal;
 use differential_dataflow::operators::arrange::{Arranged, TraceAgent};
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::Exchange;
 
 use super::Table;
-use super::table::Collection;
+use super::table::{Collection, Known, each};
+use crate::dataflow::clock::Clock;
+use crate::dataflow::intervals::Side;
+use crate::dataflow::joined::Joined;
 use crate::dataflow::keyed::{Arrangeable, Rows};
-use crate::time::Timestamp;
+use crate::dataflow::retire::{by_update_time, retire};
+use crate::time::{Epoch, Timestamp};
 
 /// When rows of a key are final.
 type FinalAt<K> = Option<Rc<dyn Fn(&K) -> Timestamp>>;
 
-type Side<'s, K, V> = Arranged<'s, TraceAgent<Rows<K, V>>>;
+type Arranging<'s, K, V> = Arranged<'s, TraceAgent<Rows<K, V>>>;
 
 impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
     /// Pairs the rows of two tables that have the same key. A change on either side revises the
@@ -30,11 +38,17 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
     /// A pair is final when both its rows are, if the tables say so of their rows.
     pub fn join<V2: Arrangeable>(self, other: Table<'s, K, V2>) -> Table<'s, K, (V, V2)> {
         let (flow, final_at) = (self.flow.clone(), both(self.final_at(), other.final_at()));
-        let rows = pairs(self.arranged(), other.arranged(), |a, b| {
-            (a.clone(), b.clone())
-        });
+        let known = self.known.of_both(other.known);
+        let pair = |a: &V, b: &V2| (a.clone(), b.clone());
+        let (rows, is_placed) = if self.shared.is_some() || other.shared.is_some() {
+            let pairs = pairs(self.arranged(), other.arranged(), pair);
+            (pairs, known.is_placed)
+        } else {
+            (joined(self, other, pair), true)
+        };
         Table {
             final_at,
+            known: Known { is_placed, ..known },
             ..Table::new(flow, rows)
         }
     }
@@ -175,10 +189,24 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
             flow: self.flow,
             final_at: self.final_at,
             shared: None,
+            known: Known {
+                is_placed: false,
+                ..self.known
+            },
         }
     }
 
-    fn arranged(self) -> Side<'s, K, V> {
+    /// The rows, each on the worker that owns its key.
+    pub(super) fn placed(self) -> Collection<'s, (K, V)> {
+        if self.known.is_placed {
+            return self.rows;
+        }
+        let rows = self.rows.inner;
+        rows.exchange(|((key, _), ..): &((K, V), Epoch, isize)| key.hashed())
+            .as_collection()
+    }
+
+    fn arranged(self) -> Arranging<'s, K, V> {
         let Some(name) = self.shared else {
             return self.rows.arrange_by_key();
         };
@@ -193,9 +221,33 @@ fn both<K: 'static>(left: FinalAt<K>, right: FinalAt<K>) -> FinalAt<K> {
     Some(Rc::new(move |key| left(key).max(right(key))))
 }
 
+/// The join of two tables that no other arranges.
+fn joined<'s, K: Arrangeable, A: Arrangeable, B: Arrangeable, P: Arrangeable>(
+    left: Table<'s, K, A>,
+    right: Table<'s, K, B>,
+    pair: impl Fn(&A, &B) -> P + 'static,
+) -> Collection<'s, (K, P)> {
+    let flow = left.flow.clone();
+    let lefts = each(&flow, left.placed(), "Left", |(key, a)| {
+        (key, Side::Left(a))
+    });
+    let rights = each(&flow, right.placed(), "Right", |(key, b)| {
+        (key, Side::Right(b))
+    });
+    let changes = lefts.concat(rights).inner;
+    let clocks = flow.clocks();
+    let pairs = retire(changes, clocks, Pipeline, by_update_time, "Join", |_| {
+        let mut joined = Joined::default();
+        move |clock: &Clock, changes, out: &mut Vec<_>, _: &mut Vec<()>| {
+            joined.retire(clock.epoch, changes, &pair, out);
+        }
+    });
+    pairs.main.as_collection()
+}
+
 fn pairs<'s, K: Arrangeable, A: Arrangeable, B: Arrangeable, P: Arrangeable>(
-    left: Side<'s, K, A>,
-    right: Side<'s, K, B>,
+    left: Arranging<'s, K, A>,
+    right: Arranging<'s, K, B>,
     pair: impl Fn(&A, &B) -> P + 'static,
 ) -> Collection<'s, (K, P)> {
     left.join_core(right, move |key, a, b| Some((key.clone(), pair(a, b))))
@@ -203,8 +255,8 @@ fn pairs<'s, K: Arrangeable, A: Arrangeable, B: Arrangeable, P: Arrangeable>(
 
 /// The rows whose key is in the other table.
 fn with<'s, K: Arrangeable, A: Arrangeable, B: Arrangeable>(
-    left: Side<'s, K, A>,
-    right: Side<'s, K, B>,
+    left: Arranging<'s, K, A>,
+    right: Arranging<'s, K, B>,
 ) -> Collection<'s, (K, A)> {
     let keys = right.as_collection(|key, _| key.clone()).distinct_total();
     let keys = keys.arrange_by_self();
@@ -213,8 +265,8 @@ fn with<'s, K: Arrangeable, A: Arrangeable, B: Arrangeable>(
 
 /// The rows whose key is not in the other table.
 fn without<'s, K: Arrangeable, A: Arrangeable, B: Arrangeable>(
-    left: Side<'s, K, A>,
-    right: Side<'s, K, B>,
+    left: Arranging<'s, K, A>,
+    right: Arranging<'s, K, B>,
 ) -> Collection<'s, (K, A)> {
     let met = with(left.clone(), right);
     let all = left.as_collection(|key, a| (key.clone(), a.clone()));

@@ -1,10 +1,14 @@
 //! Streams that become tables by keeping the latest record of each key.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use differential_dataflow::AsCollection;
 use serde::{Deserialize, Serialize};
+use timely::dataflow::Stream as Flowing;
+use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Concat;
+use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::operators::vec::Map;
 
@@ -15,7 +19,7 @@ use super::stream::{Change, transform_apart, typed_changes};
 use crate::dataflow::decode::{Notice, guard};
 use crate::dataflow::keyed::{Arrangeable, Behaviour, Moment, Saved, keyed};
 use crate::record::{Entity, Op, Text};
-use crate::time::{days, millis_of};
+use crate::time::{Epoch, days, millis_of};
 
 /// How long a tombstone keeps older records of its key from coming back. A record that much older
 /// than its partition's watermark is late.
@@ -146,7 +150,16 @@ where
 
 /// Shared batches as items that can travel.
 pub(super) fn unbatched<'s, D: Clone + 'static>(
-    batches: timely::dataflow::Stream<'s, crate::time::Epoch, Vec<std::rc::Rc<Vec<D>>>>,
-) -> timely::dataflow::Stream<'s, crate::time::Epoch, Vec<D>> {
-    batches.flat_map(std::rc::Rc::unwrap_or_clone)
+    batches: Flowing<'s, Epoch, Vec<Rc<Vec<D>>>>,
+) -> Flowing<'s, Epoch, Vec<D>> {
+    batches.unary(Pipeline, "Unbatched", |_, _| {
+        |input, output| {
+            input.for_each(|cap, batches| {
+                for batch in batches.drain(..) {
+                    let mut items = Rc::unwrap_or_clone(batch);
+                    output.session(&cap).give_container(&mut items);
+                }
+            });
+        }
+    })
 }

@@ -15,6 +15,7 @@
 mod answer;
 mod as_of;
 mod catalog;
+mod chains;
 mod counted;
 mod ends;
 mod failing;
@@ -39,8 +40,9 @@ use crate::dataflow::stamp;
 
 pub use answer::Query;
 pub use catalog::{BuildError, Catalog, Overrides, QueryDef, StreamDef};
+pub use chains::Sessions;
 pub use counted::{Records, records};
-pub use flow::{Answers, Env, Fail, Flow, Outlet, Running};
+pub use flow::{Answers, Env, Fail, Flow, Outlet, Running, TakeRows};
 pub use forever::Forever;
 pub use sessions::{Session, session};
 pub use stream::{Keyed, Stream};

@@ -7,6 +7,7 @@ use differential_dataflow::hashable::Hashable;
 use timely::dataflow::channels::pact::Exchange;
 
 use super::Table;
+use super::table::Known;
 use crate::dataflow::clock::Clock;
 use crate::dataflow::keyed::Arrangeable;
 use crate::dataflow::paced::{Paced, Saved};
@@ -47,6 +48,7 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
             rows: shown.main.as_collection(),
             final_at: self.final_at,
             shared: None,
+            known: Known::default(),
         }
     }
 }

@@ -3,14 +3,13 @@
 use std::cmp::Reverse;
 
 use differential_dataflow::AsCollection;
-use differential_dataflow::hashable::Hashable;
-use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::channels::pact::Pipeline;
 
 use super::Table;
-use super::table::Collection;
+use super::table::{Known, each};
 use crate::dataflow::clock::Clock;
 use crate::dataflow::keyed::Arrangeable;
-use crate::dataflow::ranks::{Change, Ranks};
+use crate::dataflow::ranks::Ranks;
 use crate::dataflow::retire::{by_update_time, retire};
 use crate::time::Epoch;
 
@@ -80,23 +79,29 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
         row: impl Fn(&K, &V) -> R + 'static,
         show: impl Fn(&[&R]) -> Vec<S> + 'static,
     ) -> Table<'s, K, S> {
-        let (trying, flow) = (self.flow.trying(), self.flow);
-        let rows: Collection<'s, (K, R)> = self
-            .rows
-            .flat_map(move |(key, value)| trying(&|| row(&key, &value)).map(|row| (key, row)));
-        let mut ranks = Ranks::new(n, flow.final_only(), show);
-        let pact = Exchange::new(|((key, _), ..): &Change<K, R>| key.hashed());
+        let (flow, final_at, known) = (self.flow.clone(), self.final_at.clone(), self.known);
+        let rows = each(&flow, self.rows, "Order", move |(key, value)| {
+            let row = row(&key, &value);
+            (key, row)
+        });
+        let rows = Table::new(flow.clone(), rows).known(known).placed();
+        let mut ranks = Ranks::new(n, known.only_grows, flow.final_only(), show);
         let (rows, clocks) = (rows.inner, flow.clocks());
-        let first = retire(rows, clocks, pact, by_update_time, "First rows", |_| {
+        let first = retire(rows, clocks, Pipeline, by_update_time, "First rows", |_| {
             move |clock: &Clock, changes, out: &mut Vec<((K, S), Epoch, isize)>, _: &mut Vec<()>| {
                 ranks.retire(clock, changes, out);
             }
         });
+        let known = Known {
+            is_placed: true,
+            only_grows: false,
+        };
         Table {
             flow,
             rows: first.main.as_collection(),
-            final_at: self.final_at,
+            final_at,
             shared: None,
+            known,
         }
     }
 }

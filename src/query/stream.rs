@@ -12,7 +12,7 @@ use timely::dataflow::operators::generic::{Operator, OutputBuilder};
 
 use super::flow::{Flow, Notices};
 use super::windowed::{WindowKind, Windowed};
-use crate::dataflow::decode::{Batch, Changes, Rec, guard};
+use crate::dataflow::decode::{Batch, Changes, Rec, guard, guard_all};
 use crate::dataflow::keyed::Arrangeable;
 use crate::dataflow::windows::notice;
 use crate::record::{Entity, Op};
@@ -272,17 +272,25 @@ where
     let mut made_out = OutputBuilder::from(made_out);
     let mut refused_out = OutputBuilder::from(refused_out);
     builder.build(move |_capabilities| {
+        // Batches of one operator are much alike: the last one says how much room the next needs.
+        let mut usual = 0;
         move |_frontiers| {
             input.for_each(|cap, batches| {
                 let Some(&epoch) = cap.least() else { return };
                 let mut notices = Vec::new();
                 for batch in batches.drain(..) {
-                    let mut out = Vec::with_capacity(batch.len());
-                    for record in batch.iter() {
-                        if let Err(reason) = logic(record, &mut out) {
-                            notices.push(notice(record, reason, &lines));
+                    let (out, refused) = guard_all(|| {
+                        let (mut out, mut refused) = (Vec::with_capacity(usual), Vec::new());
+                        for record in batch.iter() {
+                            if let Err(reason) = logic(record, &mut out) {
+                                refused.push((record, reason));
+                            }
                         }
-                    }
+                        (out, refused)
+                    });
+                    usual = out.len();
+                    let refused = refused.into_iter();
+                    notices.extend(refused.map(|(at, reason)| notice(at, reason, &lines)));
                     if !out.is_empty() {
                         let cap = cap.delayed(&epoch, 0);
                         made_out.activate().session(&cap).give(Rc::new(out));

@@ -4,9 +4,12 @@
 use std::rc::Rc;
 
 use differential_dataflow::{AsCollection, VecCollection};
-use timely::dataflow::operators::vec::Map;
+use timely::dataflow::Stream as Flowing;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::Operator;
 
 use super::flow::Flow;
+use crate::dataflow::decode::guard;
 use crate::dataflow::keyed::Arrangeable;
 use crate::time::{Epoch, Timestamp};
 
@@ -20,6 +23,26 @@ pub struct Table<'s, K: 'static, V: 'static> {
     pub(super) final_at: Option<Rc<dyn Fn(&K) -> Timestamp>>,
     /// The name under which all queries share the table's arrangement.
     pub(super) shared: Option<String>,
+    pub(super) known: Known,
+}
+
+/// What is known of a table's rows, and saves work.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Known {
+    /// Rows come, and none ever goes.
+    pub only_grows: bool,
+    /// Each row is on the worker that owns its key.
+    pub is_placed: bool,
+}
+
+impl Known {
+    /// What is known of rows made of those of two tables.
+    pub fn of_both(self, other: Known) -> Known {
+        Known {
+            only_grows: self.only_grows && other.only_grows,
+            is_placed: self.is_placed && other.is_placed,
+        }
+    }
 }
 
 impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
@@ -29,7 +52,12 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
             rows,
             final_at: None,
             shared: None,
+            known: Known::default(),
         }
+    }
+
+    pub(super) fn known(self, known: Known) -> Self {
+        Table { known, ..self }
     }
 
     /// A row is final once the watermark has reached what `at` says of its key.
@@ -94,11 +122,13 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
         self,
         logic: impl Fn(&K, &V) -> (K2, V2) + 'static,
     ) -> Table<'s, K2, V2> {
-        let trying = self.flow.trying();
-        let rows = self
-            .rows
-            .flat_map(move |(key, value)| trying(&|| logic(&key, &value)));
-        Table::new(self.flow, rows)
+        let rows = each(&self.flow, self.rows, "Map", move |(key, value)| {
+            logic(&key, &value)
+        });
+        Table::new(self.flow, rows).known(Known {
+            is_placed: false,
+            ..self.known
+        })
     }
 
     /// Makes a new value of each row; rows stay as final as they were.
@@ -106,16 +136,16 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
         self,
         logic: impl Fn(&K, &V) -> V2 + 'static,
     ) -> Table<'s, K, V2> {
-        let trying = self.flow.trying();
-        let rows = self.rows.flat_map(move |(key, value)| {
-            let value = trying(&|| logic(&key, &value))?;
-            Some((key, value))
+        let rows = each(&self.flow, self.rows, "Map values", move |(key, value)| {
+            let value = logic(&key, &value);
+            (key, value)
         });
         Table {
             flow: self.flow,
             rows,
             final_at: self.final_at,
             shared: None,
+            known: self.known,
         }
     }
 
@@ -147,12 +177,12 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
     /// ```
     #[must_use]
     pub fn filter(self, keeps: impl Fn(&K, &V) -> bool + 'static) -> Self {
-        let trying = self.flow.trying();
-        let rows = self
-            .rows
-            .filter(move |(key, value)| trying(&|| keeps(key, value)).unwrap_or_default());
+        let rows = each_container(&self.flow, self.rows.inner, "Filter", move |rows, kept| {
+            rows.retain(|((key, value), ..)| keeps(key, value));
+            std::mem::swap(rows, kept);
+        });
         Table {
-            rows,
+            rows: rows.as_collection(),
             shared: None,
             ..self
         }
@@ -227,6 +257,7 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
             rows,
             final_at: self.final_at,
             shared: None,
+            known: Known::default(),
         }
     }
 
@@ -236,16 +267,55 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
         number: impl Fn(&K, &V) -> N + 'static,
     ) -> Collection<'s, (K, (isize, i128))> {
         use differential_dataflow::operators::CountTotal;
-        let trying = self.flow.trying();
-        let numbers = self
-            .rows
-            .inner
-            .flat_map(move |((key, value), epoch, diff)| {
-                let number = trying(&|| bounded(number(&key, &value).into()))?;
-                Some((key, epoch, (diff, number * diff as i128)))
-            });
+        let rows = self.rows.inner;
+        let numbers = each_container(&self.flow, rows, "Numbers", move |rows, numbers| {
+            numbers.extend(rows.drain(..).map(|((key, value), epoch, diff)| {
+                let number = bounded(number(&key, &value).into());
+                (key, epoch, (diff, number * diff as i128))
+            }));
+        });
         numbers.as_collection().count_total()
     }
+}
+
+/// Makes one row of each.
+pub(super) fn each<'s, D: 'static, U: 'static>(
+    flow: &Flow<'s>,
+    rows: Collection<'s, D>,
+    name: &str,
+    logic: impl Fn(D) -> U + 'static,
+) -> Collection<'s, U> {
+    let made = each_container(flow, rows.inner, name, move |rows, made| {
+        made.extend(
+            rows.drain(..)
+                .map(|(row, epoch, diff)| (logic(row), epoch, diff)),
+        );
+    });
+    made.as_collection()
+}
+
+/// Runs user code on what travels together. Its panic fails the query, and nothing comes of the
+/// rows beside the one that it saw.
+fn each_container<'s, D: 'static, U: 'static>(
+    flow: &Flow<'s>,
+    rows: Flowing<'s, Epoch, Vec<D>>,
+    name: &str,
+    logic: impl Fn(&mut Vec<D>, &mut Vec<U>) + 'static,
+) -> Flowing<'s, Epoch, Vec<U>> {
+    let fail = Rc::clone(&flow.fail);
+    rows.unary(Pipeline, name, move |_, _| {
+        let mut made = Vec::new();
+        move |input, output| {
+            input.for_each(|cap, rows| {
+                made.clear();
+                if let Err(reason) = guard(|| logic(rows, &mut made)) {
+                    made.clear();
+                    fail(reason);
+                }
+                output.session(&cap).give_container(&mut made);
+            });
+        }
+    })
 }
 
 /// A number whose sums over all rows that fit into memory fit into their type.

@@ -177,11 +177,11 @@ struct Out {
 impl Outlet for Out {
     fn rows(&self, query: &str) -> Answers {
         let mut take = self.capture.sink(&Of::Query(query.to_owned()));
-        Box::new(move |epoch, _watermark, rows| {
+        Answers::Rows(Box::new(move |epoch, _watermark, rows| {
             if !rows.is_empty() {
                 take(epoch, rows);
             }
-        })
+        }))
     }
 
     fn late(&self, query: &str) -> Shown {

@@ -71,11 +71,11 @@ impl Outlet for LiveOutlet {
     fn rows(&self, query: &str) -> Answers {
         let view = self.views.query(query);
         let mut writer = view.map(|view| Writer::new(self.shard, view, &self.outboxes));
-        Box::new(move |epoch, watermark, rows| {
+        Answers::Rows(Box::new(move |epoch, watermark, rows| {
             if let Some(writer) = &mut writer {
                 writer.apply(epoch, watermark, rows);
             }
-        })
+        }))
     }
 
     fn late(&self, query: &str) -> Shown {

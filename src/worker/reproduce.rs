@@ -273,6 +273,7 @@ fn hands(from: Option<Checkpoint>, kept: &Arc<Kept>) -> Arc<dyn Fn(usize) -> Han
         vault: Rc::new(Restored(Arc::clone(&from))),
         outlet: Box::new(KeepAll {
             kept: Arc::clone(&kept),
+            only_counts: false,
         }),
     })
 }

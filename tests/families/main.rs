@@ -84,6 +84,7 @@ fn windows_do_as_the_page_says() {
     let visits = answer!(visits);
     assert!(visits.starts_with("ada 0.01"), "{visits}");
     assert!(visits.ends_with("bob 60..70: 1"), "{visits}");
+    assert_eq!(answer!(seasons), "art 0..60: 2; tea 0..60: 1");
     let so_far = answer!(so_far);
     assert!(
         so_far.starts_with("null 0..60: 380; null 0..120: 880"),

@@ -45,6 +45,14 @@ pub fn visits(flow: Flow) -> Table<(Text, Window), u64> {
         .count()
 }
 
+/// When lots of a category were opened, without an hour in between.
+pub fn seasons(flow: Flow) -> Table<(Text, Window), u64> {
+    lots(&flow)
+        .map(|_id, lot| (lot.category.clone(), lot.opens))
+        .sessions(hours(1), |_category, opens| *opens)
+        .count()
+}
+
 /// The day so far, hour by hour.
 pub fn so_far(flow: Flow) -> Table<((), Window), i128> {
     flow.stream::<Bid>()

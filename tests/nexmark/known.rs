@@ -136,6 +136,18 @@ pub const PLAIN: &[Known] = &[
         sha256: "6a485eac03cf1d2de0a123d156d6916f1aafa8cb995f145a3781111852483d48",
     },
     Known {
+        query: "q12",
+        columns: "bidder,n,started,ended",
+        rows: 7624,
+        sha256: "5b9449dbd5902fc3170dddc3d4490ad808436dab2a74d1e34cb40126f1c03f1c",
+    },
+    Known {
+        query: "q13",
+        columns: "auction,bidder,price,ts,value",
+        rows: 61_128,
+        sha256: "d85b1ad2778fab3998e6910935849b3b74ef5bd7406fcc132c63d2d27c457163",
+    },
+    Known {
         query: "q14",
         columns: "auction,bidder,price,time_of_day,ts,extra,letters",
         rows: 26_057,
@@ -198,5 +210,11 @@ pub const PLAIN_LATE: &[Known] = &[
         columns: "bidder,n,started,ended",
         rows: 15_460,
         sha256: "a5c85e9a8595a8eaf6994f079e479e9c3b217dea00712f59866bb206d966ffc5",
+    },
+    Known {
+        query: "q12",
+        columns: "bidder,n,started,ended",
+        rows: 7593,
+        sha256: "32a79305883626270abd36d2b7df512d55c67af16c7de9ce516014173db5a2c4",
     },
 ];

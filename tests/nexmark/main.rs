@@ -127,11 +127,28 @@ fn text(options: &NexmarkOptions) -> String {
     text
 }
 
+/// The side table of q13: a value for two of three keys.
+fn side_input() -> String {
+    let keys = (0..10_000).filter(|key| key % 3 != 0);
+    let line = |key| {
+        format!(
+            "{{\"key\":{key},\"value\":\"value-{}\"}}\n",
+            key * 7919 % 10_000
+        )
+    };
+    keys.map(line).collect()
+}
+
 /// The query's rows, and how often each occurs.
 fn replay(query: &Query, stream: &str, text: &str, workers: usize) -> Vec<(Row, i64)> {
-    let source: Box<dyn Source> = Box::new(MemorySource::new(stream, &[text]));
     let catalog = Catalog::of(std::slice::from_ref(query), &Overrides::default());
-    let mut replay = Replay::new(query.clone(), catalog.expect("it builds"), vec![source]);
+    let catalog = catalog.expect("it builds");
+    let mut sources: Vec<Box<dyn Source>> = vec![Box::new(MemorySource::new(stream, &[text]))];
+    if catalog.stream("side_input").is_some() {
+        let side = side_input();
+        sources.push(Box::new(MemorySource::new("side_input", &[&side])));
+    }
+    let mut replay = Replay::new(query.clone(), catalog, sources);
     replay.workers = workers;
     replay.run().expect("it runs").rows
 }

@@ -7,7 +7,9 @@ use waterclock::number::Float;
 
 use super::cases::Fact;
 use super::more::{self, MORE};
-use super::queries::{Hit, SHAPES, Shape, User, copies, name_of, streams_of};
+use super::names::streams_of;
+use super::queries::{Hit, SHAPES, Shape, User, copies, name_of};
+use super::tables::{self, TABLES};
 use super::times::{Judged, Prefix};
 
 /// Rows as key, value, and when they are final; and how often each occurs.
@@ -75,7 +77,7 @@ pub fn rejected(prefix: &Prefix, stream: &str) -> Vec<(String, String)> {
     all
 }
 
-fn place(judged: &Judged) -> String {
+pub fn place(judged: &Judged) -> String {
     let line = &judged.line;
     json(&(line.stream, line.partition, line.position))
 }
@@ -410,6 +412,7 @@ pub fn answer(query: &str, shape: usize, prefix: &Prefix) -> Answer {
             let count = |all: &[&(Hit, Option<User>)]| Some(all.len().to_string());
             windowed(shape, watermarks, met, &mut said, count);
         }
+        _ if TABLES.contains(&query) => tables::answer(query, shape, prefix, &mut said),
         _ if MORE.contains(&query) => more::answer(query, shape, prefix, &mut said),
         _ => {
             let all = hits(prefix, "hits");

@@ -4,7 +4,8 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::answers::{Answer, Rows, Seen, hits, json, kept, latest, users, windowed};
-use super::queries::{Hit, PACE, Shape, streams_of};
+use super::names::streams_of;
+use super::queries::{Hit, PACE, Shape};
 use super::runs::number;
 use super::times::Prefix;
 
@@ -14,15 +15,15 @@ pub const MORE: [&str; 13] = [
     "ranked", "several", "last",
 ];
 
-struct Session<'a> {
-    key: u8,
-    start: i64,
-    end: i64,
-    hits: Vec<Seen<'a, Hit>>,
+pub struct Session<'a> {
+    pub key: u8,
+    pub start: i64,
+    pub end: i64,
+    pub hits: Vec<Seen<'a, Hit>>,
 }
 
 /// Sessions of hits, one record after the other, in the journal's order; each looks at all.
-fn sessions<'a>(shape: &Shape, prefix: &'a Prefix, said: &mut Answer) -> Vec<Session<'a>> {
+pub fn sessions<'a>(shape: &Shape, prefix: &'a Prefix, said: &mut Answer) -> Vec<Session<'a>> {
     let mut all = hits(prefix, "hits");
     all.sort_by_key(|seen| {
         let line = &seen.from.line;

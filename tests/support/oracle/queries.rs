@@ -10,6 +10,9 @@ use waterclock::prelude::{
     count as count_all, distinct as different, min as least, sum as sum_all,
 };
 
+use super::names::QUERIES;
+use super::tables;
+
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Hit {
@@ -116,11 +119,11 @@ pub const SHAPES: [Shape; 10] = [
 /// Those that keep windows longer than a case lasts.
 pub const LASTING: [usize; 4] = [0, 1, 2, 4];
 
-fn ms(n: i64) -> std::time::Duration {
+pub fn ms(n: i64) -> std::time::Duration {
     millis(u64::try_from(n).expect("a shape's durations are positive"))
 }
 
-fn windowed<'s, const S: usize>(flow: &Flow<'s>) -> Windowed<'s, u8, Hit> {
+pub fn windowed<'s, const S: usize>(flow: &Flow<'s>) -> Windowed<'s, u8, Hit> {
     flow.stream::<Hit>().key_by(key_of).window(windowing::<S>())
 }
 
@@ -145,13 +148,13 @@ fn windowing<const S: usize>() -> waterclock::query::Windowing {
 }
 
 // Functions and not closures: closures would be other types, and compiled again, for each shape.
-fn key_of(hit: &Hit) -> u8 {
+pub fn key_of(hit: &Hit) -> u8 {
     hit.key
 }
-fn part_of(hit: &Hit) -> u8 {
+pub fn part_of(hit: &Hit) -> u8 {
     hit.part
 }
-fn n_of(hit: &Hit) -> i64 {
+pub fn n_of(hit: &Hit) -> i64 {
     hit.n
 }
 fn x_of(hit: &Hit) -> f64 {
@@ -169,7 +172,7 @@ fn as_hit(extra: &Extra) -> Hit {
         at: extra.at,
     }
 }
-fn is_odd(hit: &Hit) -> bool {
+pub fn is_odd(hit: &Hit) -> bool {
     hit.n % 2 != 0
 }
 /// None, one or several records of one.
@@ -264,17 +267,17 @@ fn many_sides<const S: usize>(flow: Flow) -> Table<u8, (Option<Hit>, Option<User
     let users = flow.table::<User>().map(by_name_whole);
     hits.keep(ms(SHAPES[S].join)).full_join(users)
 }
-fn by_name_whole(_: &u8, user: &User) -> (u8, User) {
+pub fn by_name_whole(_: &u8, user: &User) -> (u8, User) {
     (user.name, user.clone())
 }
 fn sums<const S: usize>(flow: Flow) -> Table<u8, i128> {
     let hits = flow.stream::<Hit>().key_by(key_of);
     hits.keep(ms(SHAPES[S].join)).map(part_and_n).sum(n_alone)
 }
-fn part_and_n(_: &u8, hit: &Hit) -> (u8, i64) {
+pub fn part_and_n(_: &u8, hit: &Hit) -> (u8, i64) {
     (hit.part, hit.n)
 }
-fn n_alone(_: &u8, n: &i64) -> i64 {
+pub fn n_alone(_: &u8, n: &i64) -> i64 {
     *n
 }
 
@@ -308,7 +311,7 @@ fn semi<const S: usize>(flow: Flow) -> Table<u8, Hit> {
 fn anti<const S: usize>(flow: Flow) -> Table<u8, Hit> {
     hits_kept::<S>(&flow).anti_join(user_names(&flow))
 }
-fn hits_kept<'s, const S: usize>(flow: &Flow<'s>) -> Table<'s, u8, Hit> {
+pub fn hits_kept<'s, const S: usize>(flow: &Flow<'s>) -> Table<'s, u8, Hit> {
     let hits = flow.stream::<Hit>().key_by(key_of);
     hits.keep(ms(SHAPES[S].join))
 }
@@ -379,44 +382,14 @@ fn threes<const S: usize>(flow: Flow) -> Table<(u8, u64), i128> {
 /// How often changes are shown, in numbers of epochs.
 pub const PACE: u64 = 10;
 
-/// The queries' names.
-pub const QUERIES: [&str; 33] = [
-    "users",
-    "count",
-    "sum",
-    "float_sum",
-    "min",
-    "max",
-    "avg",
-    "distinct",
-    "top",
-    "union",
-    "busy",
-    "names",
-    "kept",
-    "joined",
-    "as_of",
-    "as_of_count",
-    "forever",
-    "sides",
-    "many_sides",
-    "sums",
-    "sessions",
-    "visits",
-    "lefts",
-    "semi",
-    "anti",
-    "ranked",
-    "several",
-    "last",
-    "close",
-    "finals",
-    "growing",
-    "paced",
-    "threes",
-];
-
 /// All queries, then what else `count` could be: the same state, and other logic behind it.
+fn with_more<const S: usize>() -> Vec<Query> {
+    let mut all = of_shape::<S>();
+    all.extend(tables::of_shape::<S>());
+    all.push(Query::new("count", "", busy::<S>));
+    all
+}
+
 fn of_shape<const S: usize>() -> Vec<Query> {
     vec![
         Query::new("users", "", users::<S>),
@@ -452,19 +425,7 @@ fn of_shape<const S: usize>() -> Vec<Query> {
         Query::new("growing", "", growing::<S>),
         Query::new("paced", "", paced::<S>),
         Query::new("threes", "", threes::<S>),
-        Query::new("count", "", busy::<S>),
     ]
-}
-
-/// The streams a query reads.
-pub fn streams_of(query: &str) -> &'static [&'static str] {
-    match query {
-        "users" | "names" => &["users"],
-        "union" => &["extras", "hits"],
-        "joined" | "as_of" | "as_of_count" | "sides" | "many_sides" | "close" | "lefts"
-        | "semi" | "anti" => &["hits", "users"],
-        _ => &["hits"],
-    }
 }
 
 /// Every query over one of [`SHAPES`].
@@ -484,16 +445,16 @@ pub fn changed(shape: usize, names: &[&str]) -> Vec<Query> {
 
 fn all(shape: usize) -> Vec<Query> {
     match shape {
-        0 => of_shape::<0>(),
-        1 => of_shape::<1>(),
-        2 => of_shape::<2>(),
-        3 => of_shape::<3>(),
-        4 => of_shape::<4>(),
-        5 => of_shape::<5>(),
-        6 => of_shape::<6>(),
-        7 => of_shape::<7>(),
-        8 => of_shape::<8>(),
-        9 => of_shape::<9>(),
+        0 => with_more::<0>(),
+        1 => with_more::<1>(),
+        2 => with_more::<2>(),
+        3 => with_more::<3>(),
+        4 => with_more::<4>(),
+        5 => with_more::<5>(),
+        6 => with_more::<6>(),
+        7 => with_more::<7>(),
+        8 => with_more::<8>(),
+        9 => with_more::<9>(),
         _ => unreachable!("there are {} shapes", SHAPES.len()),
     }
 }

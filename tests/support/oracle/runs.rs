@@ -12,7 +12,8 @@ use waterclock::worker::replay::Replay;
 
 use super::answers::Rows;
 use super::cases::{Input, PARTITIONS};
-use super::queries::{QUERIES, STREAMS, changed, queries, streams_of};
+use super::names::{QUERIES, streams_of};
+use super::queries::{STREAMS, changed, queries};
 
 /// How a dataflow is run. None of it may change an answer.
 #[derive(Clone, Copy, Debug)]

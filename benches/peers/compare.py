@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+"""Nexmark on Waterclock and its peers, in one sitting, one after the other, again and again.
+
+    compare.py --events nexmark.ndjson --waterclock target/release/waterclock \\
+        [--dbsp PEER_DBSP] [--flink DIRECTORY_OF_JARS] [--query q0,q5] [--rounds 3] [--workers 2]
+
+Every engine reads the same file from the page cache and sends its rows nowhere. A figure is the
+median of the rounds; the ratio beside a peer is how many times its rate, and its CPU time, ours is.
+How to build the peers: docs/performance.md.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+DBSP = "q0 q1 q2 q3 q4 q5 q7 q8 q15 q16 q17 q19 q20 q22".split()
+FLINK = "q0 q1 q2 q3 q4 q5 q7 q8 q11 q15 q16 q17".split()
+
+
+def waterclock(args, query):
+    command = [args.waterclock, "bench", "nexmark", "--json", "--file", args.events]
+    command += ["--query", query, "--workers", str(args.workers)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    said = process.stdout.read()
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"{' '.join(command)} ended with {process.returncode}")
+    figures = json.loads(said)
+    # Its processor time is for a million events; its memory is beyond what it began with.
+    cpu = figures["cpu_seconds"] * figures["events"] / 1e6
+    return figures["seconds"], cpu, used.ru_maxrss
+
+
+def told(command):
+    """The lines of JSON that a peer prints."""
+    run = subprocess.run(command, capture_output=True, text=True)
+    lines = [json.loads(line) for line in run.stdout.splitlines() if line.startswith("{")]
+    if run.returncode or not lines:
+        sys.exit(f"{' '.join(command)}: {run.stdout}{run.stderr}")
+    return lines
+
+
+def dbsp(args, query):
+    figures = told([args.dbsp, args.events, query])[-1]
+    return figures["seconds"], figures["cpu_seconds"], figures["peak_kib"]
+
+
+def flink(args, query):
+    """The best of three runs in one JVM: the first ones compile."""
+    command = ["java", "-cp", f"{args.flink}/*", HERE / "flink/Nexmark.java", args.events]
+    command += [HERE / "flink/queries.sql", query, "3"]
+    best = min(told([str(part) for part in command]), key=lambda run: run["seconds"])
+    return best["seconds"], best["cpu_seconds"], best["peak_kib"]
+
+
+def medians(runs):
+    return [statistics.median(figures) for figures in zip(*runs)]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--events", required=True, metavar="FILE", help="NDJSON of the stream nexmark")
+    parser.add_argument("--waterclock", default="target/release/waterclock", metavar="BINARY")
+    parser.add_argument("--dbsp", metavar="BINARY", help="the built package in benches/peers/dbsp")
+    parser.add_argument("--flink", metavar="DIR", help="the jars of Flink")
+    parser.add_argument("--query", help="separated by commas; all that a peer has are the default")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=2)
+    args = parser.parse_args()
+
+    with open(args.events, "rb") as events:
+        count = sum(block.count(b"\n") for block in iter(lambda: events.read(1 << 20), b""))
+    queries = args.query.split(",") if args.query else sorted({*DBSP, *FLINK}, key=lambda q: int(q[1:]))
+    print("| query | engine | events/s | CPU s per million | peak MB | our rate to theirs | our CPU to theirs |")
+    print("|---|---|---:|---:|---:|---:|---:|", flush=True)
+    for query in queries:
+        engines = {"waterclock": waterclock}
+        if args.dbsp and query in DBSP:
+            engines["dbsp"] = dbsp
+        if args.flink and query in FLINK:
+            engines["Flink"] = flink
+        runs = {engine: [] for engine in engines}
+        for _ in range(args.rounds):
+            for engine, run in engines.items():
+                if engine != "Flink" or not runs["Flink"]:
+                    runs[engine].append(run(args, query))
+        ours = medians(runs["waterclock"])
+        for engine in engines:
+            seconds, cpu, peak = medians(runs[engine])
+            beside = "| | |" if engine == "waterclock" else f"| {seconds / ours[0]:.2f} | {ours[1] / cpu:.2f} |"
+            print(
+                f"| {query} | {engine} | {count / seconds:,.0f} | {cpu / count * 1e6:.2f} "
+                f"| {peak * 1024 / 1e6:.0f} {beside}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
