@@ -6,7 +6,8 @@
 //!
 //! # Layout, lowest layer first
 //!
-//! * [`time`], [`record`], [`row`], [`number`]: the vocabulary; no I/O, no threads, no timely
+//! * [`memory`], [`time`], [`record`], [`row`], [`number`]: the vocabulary; no I/O, no threads, no
+//!   timely
 //! * [`columns`], [`dataflow`]: rows as columns; operators that the libraries lack
 //! * [`query`], [`view`]: what users write; what readers read
 //! * [`source`], [`sink`], [`state`], [`worker`]: the edges, and the threads that drive them
@@ -16,6 +17,7 @@ pub mod columns;
 pub mod config;
 pub mod dataflow;
 pub mod http;
+pub mod memory;
 pub mod number;
 pub mod query;
 pub mod record;

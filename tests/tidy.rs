@@ -12,7 +12,7 @@ mod code;
 /// The modules of the engine, lowest first. Below the edges a module may use those before it in
 /// this list; no two edges know each other.
 const LAYERS: [(u8, &[&str]); 5] = [
-    (1, &["time", "number", "record", "row"]),
+    (1, &["memory", "time", "number", "record", "row"]),
     (2, &["columns", "dataflow"]),
     (3, &["view", "query"]),
     (
@@ -34,7 +34,7 @@ const LAYERS: [(u8, &[&str]); 5] = [
 const EDGE_USES: [(&str, &[&str]); 1] = [("worker", &["source", "sink", "state"])];
 
 /// The only places that may name a crate, as path prefixes; tests and examples may name any.
-const OWNERS: [(&str, &[&str]); 24] = [
+const OWNERS: [(&str, &[&str]); 27] = [
     (
         "timely",
         &[
@@ -58,7 +58,10 @@ const OWNERS: [(&str, &[&str]); 24] = [
     ("zstd", &["src/http/"]),
     ("futures_util", &["src/http/"]),
     ("tokio_tungstenite", &["src/http/"]),
-    ("rustix", &["src/commands/"]),
+    ("rustix", &["src/commands/", "src/memory/"]),
+    ("tikv_jemallocator", &["src/memory/"]),
+    ("tikv_jemalloc_ctl", &["src/memory/"]),
+    ("tikv_jemalloc_sys", &["src/memory/"]),
     (
         "tokio",
         &[

@@ -1,5 +1,6 @@
 //! `waterclock run`: the service, from its configuration to its last checkpoint.
 
+use std::fs::File;
 use std::io::Write;
 use std::num::NonZero;
 use std::sync::Arc;
@@ -13,9 +14,10 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use waterclock::Query;
 use waterclock::cli::RunArgs;
-use waterclock::config::Config;
+use waterclock::config::{Config, MemoryConfig};
 use waterclock::dataflow::decode::is_guarded;
 use waterclock::http::{AccessToken, HttpOptions, Scope, Service, TlsFiles, serve};
+use waterclock::memory;
 use waterclock::query::Catalog;
 use waterclock::source::generator::{Generator, GeneratorOptions};
 use waterclock::source::log::EmbeddedLog;
@@ -48,6 +50,7 @@ pub fn run(args: &RunArgs, all: Vec<Query>) -> anyhow::Result<()> {
     let address = listener.local_addr().context("listening")?;
 
     let mut data = DataDir::open(&config.service.data_dir)?;
+    bound_memory(&config)?;
     data.settle(&identity(&config, &catalog))?;
     if args.from_scratch {
         let aside = data.start_over()?;
@@ -111,6 +114,29 @@ fn log_to_stderr() {
         // A log that cannot be written, on a full disk say, must not end the service.
         .log_internal_errors(false)
         .init();
+}
+
+/// Gives memory its budget, and a file beyond it that is gone when the process is.
+fn bound_memory(config: &Config) -> anyhow::Result<()> {
+    memory::give_back();
+    let MemoryConfig {
+        budget_bytes,
+        file_bytes,
+    } = config.memory;
+    if budget_bytes == 0 {
+        return Ok(());
+    }
+    let path = config.service.data_dir.join("memory");
+    let open = || {
+        let mut options = File::options();
+        let file = options.read(true).write(true).create(true).truncate(true);
+        let file = file.open(&path)?;
+        std::fs::remove_file(&path)?;
+        Ok::<File, std::io::Error>(file)
+    };
+    let file = open().with_context(|| format!("creating '{}'", path.display()))?;
+    memory::limit(budget_bytes, file, file_bytes)
+        .with_context(|| format!("memory.budget_bytes, with the file '{}'", path.display()))
 }
 
 /// Starts the demo where it is set and a query reads its stream.

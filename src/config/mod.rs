@@ -14,8 +14,8 @@ mod streams;
 pub use http::{HttpConfig, Tokens};
 pub use load::ConfigError;
 pub use settings::{
-    Codec, Config, DemoConfig, EpochConfig, HistoryConfig, KafkaConfig, LogConfig, OnLost,
-    PoisonPolicy, RecordFormat, ServiceConfig, SnapshotConfig, StreamConfig, StreamSource,
+    Codec, Config, DemoConfig, EpochConfig, HistoryConfig, KafkaConfig, LogConfig, MemoryConfig,
+    OnLost, PoisonPolicy, RecordFormat, ServiceConfig, SnapshotConfig, StreamConfig, StreamSource,
     TimeConfig,
 };
 pub use sinks::SinkConfig;

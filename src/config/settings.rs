@@ -18,6 +18,8 @@ pub struct Config {
     pub service: ServiceConfig,
     /// The HTTP edge.
     pub http: HttpConfig,
+    /// How much memory, and what is beyond it.
+    pub memory: MemoryConfig,
     /// Rounds of input.
     pub epoch: EpochConfig,
     /// Event time.
@@ -49,6 +51,16 @@ pub struct ServiceConfig {
     pub workers: usize,
     /// Names of the queries to run; empty for all.
     pub queries: Vec<String>,
+}
+
+/// `[memory]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MemoryConfig {
+    /// Bytes of memory; what is beyond them lies in a file of the data directory. 0 for no budget.
+    pub budget_bytes: usize,
+    /// Most bytes of that file; beyond it posts are refused.
+    pub file_bytes: usize,
 }
 
 /// `[epoch]`
@@ -274,6 +286,7 @@ impl Default for Config {
         Config {
             service: ServiceConfig::default(),
             http: HttpConfig::default(),
+            memory: MemoryConfig::default(),
             epoch: EpochConfig::default(),
             time: TimeConfig::default(),
             snapshot: SnapshotConfig::default(),
@@ -298,6 +311,15 @@ impl Default for ServiceConfig {
             data_dir: PathBuf::from("waterclock-data"),
             workers: 0,
             queries: Vec::new(),
+        }
+    }
+}
+
+impl Default for MemoryConfig {
+    fn default() -> MemoryConfig {
+        MemoryConfig {
+            budget_bytes: 0,
+            file_bytes: 64 << 30,
         }
     }
 }

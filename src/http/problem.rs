@@ -53,6 +53,8 @@ pub(super) enum Kind {
     Storage,
     /// The disk is full.
     Full,
+    /// Memory, and what stands in for it, is used up.
+    Memory,
 }
 
 impl Kind {
@@ -74,7 +76,7 @@ impl Kind {
             Kind::NotReady | Kind::WaitedTooLong | Kind::QueryFailed | Kind::Storage => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Kind::Full => StatusCode::INSUFFICIENT_STORAGE,
+            Kind::Full | Kind::Memory => StatusCode::INSUFFICIENT_STORAGE,
         }
     }
 
@@ -101,6 +103,7 @@ impl Kind {
             Kind::QueryFailed => ("query-failed", "The query has failed"),
             Kind::Storage => ("storage", "The disk refused"),
             Kind::Full => ("storage-full", "The disk is full"),
+            Kind::Memory => ("memory-full", "Memory is used up"),
         }
     }
 
@@ -108,7 +111,7 @@ impl Kind {
     fn retry_after(self) -> Option<u16> {
         match self {
             Kind::Overloaded | Kind::NotReady | Kind::WaitedTooLong => Some(1),
-            Kind::Storage | Kind::Full => Some(5),
+            Kind::Storage | Kind::Full | Kind::Memory => Some(5),
             _ => None,
         }
     }
@@ -238,6 +241,7 @@ impl From<IngestError> for Problem {
             IngestError::Overloaded(_) => Kind::Overloaded,
             IngestError::Storage { cause, .. } if is_disk_full(cause) => Kind::Full,
             IngestError::Storage { .. } => Kind::Storage,
+            IngestError::Memory(_) => Kind::Memory,
             IngestError::Stopping => Kind::NotReady,
         };
         Problem::new(kind, error.to_string())
@@ -294,6 +298,7 @@ mod tests {
             of(storage("No space left on device (os error 28)")),
             (507, Some(5))
         );
+        assert_eq!(of(IngestError::Memory("s".into())), (507, Some(5)));
         assert_eq!(of(IngestError::Stopping), (503, Some(1)));
     }
 }

@@ -117,7 +117,11 @@ impl Run {
                     pause = FIRST_PAUSE;
                 }
                 // Room may come, and disks are emptied; anything else stays as it is.
-                Some(Err(error @ (IngestError::Overloaded(_) | IngestError::Storage { .. }))) => {
+                Some(Err(
+                    error @ (IngestError::Overloaded(_)
+                    | IngestError::Storage { .. }
+                    | IngestError::Memory(_)),
+                )) => {
                     tracing::warn!(%error, ?pause, "generator waits");
                     thread::park_timeout(pause);
                     pause = (pause * 2).min(LONGEST_PAUSE);

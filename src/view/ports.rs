@@ -59,6 +59,12 @@ pub enum IngestError {
         /// What the system said.
         cause: String,
     },
+    /// The budget of memory and the file beyond it are used up.
+    #[error(
+        "stream '{0}': the memory of the service and its file are used up; let queries keep less, \
+         or raise memory.budget_bytes or memory.file_bytes and restart"
+    )]
+    Memory(String),
     /// The service is stopping.
     #[error("the service is stopping")]
     Stopping,

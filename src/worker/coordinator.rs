@@ -347,7 +347,7 @@ impl Coordinator {
         let now = now();
         let waits = |(_, since): &(String, Instant)| now.saturating_duration_since(*since) < RETRY;
         // What is asked for is taken all the same, in an epoch without records.
-        let is_held = self.sinks.hold_input();
+        let is_held = self.sinks.hold_input() || crate::memory::is_exhausted();
         let has_to_wait = is_held && !self.taker.is_asked();
         if self.progress.hindered.is_none() {
             self.stale.store(is_held, Ordering::Release);

@@ -156,6 +156,9 @@ impl Ingest for EmbeddedLog {
             let error = self.accepts(stream).err();
             return reply(Err(error.unwrap_or(IngestError::Stopping)));
         };
+        if crate::memory::is_exhausted() {
+            return reply(Err(IngestError::Memory(stream.to_string())));
+        }
         match self.queue.push(Post {
             stream: *number,
             request,
