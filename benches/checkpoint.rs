@@ -1,9 +1,10 @@
 //! What does a checkpoint cost when one key in a hundred changes, and a restart from it?
 //!
 //! `WATERCLOCK_BENCH_KEYS` says how many keys one boundary has (1,000,000),
-//! `WATERCLOCK_BENCH_INTERVALS` how many checkpoints follow the first (40). The boundary is one
-//! worker's: a map from keys to counts, that notes its changes as every boundary does. Restarts run
-//! in processes of their own, so that the peak of their memory is theirs.
+//! `WATERCLOCK_BENCH_INTERVALS` how many checkpoints follow the first (40),
+//! `WATERCLOCK_BENCH_CODEC` in which format (arrow, or abomonation with that feature). The boundary
+//! is one worker's: a map from keys to counts, that notes its changes as every boundary does.
+//! Restarts run in processes of their own, so that the peak of their memory is theirs.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 use waterclock::dataflow::changes::Changes;
 use waterclock::dataflow::forever::Total;
 use waterclock::dataflow::vault::{Boundaries, Boundary, Vault};
-use waterclock::state::{BoundaryState, CheckpointStore, DataDir, Manifest};
+use waterclock::state::{BoundaryState, CheckpointStore, Codec, DataDir, Manifest, StoreOptions};
 use waterclock::view::CheckpointInfo;
 use waterclock::worker::snapshots::Snapshots;
 
@@ -73,9 +74,23 @@ fn memory(line: &str) -> u64 {
     kb.unwrap_or_default() / 1024
 }
 
+/// The format that is set.
+fn codec() -> Codec {
+    match std::env::var("WATERCLOCK_BENCH_CODEC").as_deref() {
+        Err(_) | Ok("arrow") => Codec::Arrow,
+        #[cfg(feature = "abomonation")]
+        Ok("abomonation") => Codec::Abomonation,
+        Ok(other) => panic!("this build has no codec '{other}'"),
+    }
+}
+
 fn open(dir: &Path) -> (DataDir, CheckpointStore, Snapshots, Heard) {
     let data = DataDir::open(dir).expect("the directory is ours");
-    let store = CheckpointStore::open(&data, 2).expect("it has no other owner");
+    let options = StoreOptions {
+        codec: codec(),
+        ..StoreOptions::default()
+    };
+    let store = CheckpointStore::open(&data, &options).expect("it has no other owner");
     let restored = store.newest_valid().expect("what we wrote is whole");
     if let Some(restored) = &restored {
         store.resume(restored);
