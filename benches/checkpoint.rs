@@ -1,10 +1,11 @@
 //! What does a checkpoint cost when one key in a hundred changes, and a restart from it?
 //!
 //! `WATERCLOCK_BENCH_KEYS` says how many keys one boundary has (1,000,000),
-//! `WATERCLOCK_BENCH_INTERVALS` how many checkpoints follow the first (40), and
-//! `WATERCLOCK_BENCH_WORKERS` how many workers share it (2). Each has a map from keys to counts,
-//! and notes its changes as every boundary does. Restarts, on as many workers and on others, run in
-//! processes of their own, so that the peak of their memory is theirs.
+//! `WATERCLOCK_BENCH_INTERVALS` how many checkpoints follow the first (40),
+//! `WATERCLOCK_BENCH_WORKERS` how many workers share it (2), and `WATERCLOCK_BENCH_CODEC` in which
+//! format it is saved (arrow, or abomonation with that feature). Each worker has a map from keys to
+//! counts, and notes its changes as every boundary does. Restarts, on as many workers and on others,
+//! run in processes of their own, so that the peak of their memory is theirs.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -18,7 +19,7 @@ use differential_dataflow::hashable::Hashable;
 use waterclock::dataflow::changes::Changes;
 use waterclock::dataflow::forever::Total;
 use waterclock::dataflow::vault::{Boundaries, Boundary, Vault};
-use waterclock::state::{BoundaryState, CheckpointStore, DataDir, Manifest};
+use waterclock::state::{BoundaryState, CheckpointStore, Codec, DataDir, Manifest, StoreOptions};
 use waterclock::view::CheckpointInfo;
 use waterclock::worker::snapshots::Snapshots;
 
@@ -74,9 +75,23 @@ fn memory(line: &str) -> u64 {
     kb.unwrap_or_default() / 1024
 }
 
+/// The format that is set.
+fn codec() -> Codec {
+    match std::env::var("WATERCLOCK_BENCH_CODEC").as_deref() {
+        Err(_) | Ok("arrow") => Codec::Arrow,
+        #[cfg(feature = "abomonation")]
+        Ok("abomonation") => Codec::Abomonation,
+        Ok(other) => panic!("this build has no codec '{other}'"),
+    }
+}
+
 fn open(dir: &Path) -> (DataDir, CheckpointStore, Snapshots, Heard) {
     let data = DataDir::open(dir).expect("the directory is ours");
-    let store = CheckpointStore::open(&data, 2).expect("it has no other owner");
+    let options = StoreOptions {
+        codec: codec(),
+        ..StoreOptions::default()
+    };
+    let store = CheckpointStore::open(&data, &options).expect("it has no other owner");
     let restored = store.newest_valid().expect("what we wrote is whole");
     if let Some(restored) = &restored {
         store.resume(restored);
@@ -178,7 +193,9 @@ fn run(dir: &Path) {
     for key in 0..keys {
         count(&mut workers, key);
         if key % 10_000 == 0 {
-            workers.iter_mut().for_each(|it| it.changes.hand_over());
+            for it in &mut workers {
+                it.changes.hand_over();
+            }
         }
     }
     checkpoint(&store, &snapshots, &heard, &mut workers, 1, &mut first);

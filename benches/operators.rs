@@ -19,7 +19,7 @@ const EVENTS: i64 = 20_000;
 const LONGEST: i64 = 64 * EVENTS;
 
 data! {
-    pub struct Left { key: u32, at: Timestamp }
+    struct Left { key: u32, at: Timestamp }
 }
 
 impl Event for Left {
@@ -32,7 +32,7 @@ impl Event for Left {
 }
 
 data! {
-    pub struct Right { key: u32, at: Timestamp }
+    struct Right { key: u32, at: Timestamp }
 }
 
 impl Event for Right {

@@ -13,9 +13,10 @@ use serde::{Deserialize, Serialize};
 use waterclock::prelude::*;
 use waterclock::query::{Catalog, Overrides};
 use waterclock::source::Source;
-use waterclock::state::{CheckpointStore, DataDir};
+use waterclock::state::{CheckpointStore, DataDir, StoreOptions};
 use waterclock::testing::MemorySource;
 use waterclock::view::{History, KeyRange};
+use waterclock::worker::Start;
 use waterclock::worker::live::{Live, LiveError, LiveOptions, Work};
 use waterclock::worker::restore::{Fate, fates};
 
@@ -150,7 +151,6 @@ fn options() -> LiveOptions {
         idle_timeout: NEVER,
         max_ahead: NEVER,
         snapshot_interval: NEVER,
-        retain: 2,
         history: History::default(),
         poison: BTreeMap::new(),
         max_drift: BTreeMap::new(),
@@ -160,7 +160,10 @@ fn options() -> LiveOptions {
 /// Runs queries over what two streams hold so far, and stops with a checkpoint.
 fn live(home: &Path, queries: Vec<Query>, shops: &[&str], sales: &[&str]) -> Lived {
     let catalog = Catalog::of(&queries, &Overrides::default()).unwrap();
-    let saved = CheckpointStore::inspect(home).newest_valid().unwrap();
+    let saved = CheckpointStore::inspect(home, None)
+        .unwrap()
+        .newest_valid()
+        .unwrap();
     let fates = saved.map(|saved| fates(&saved, &catalog).unwrap());
     let streams = [("shops", shops), ("sales", sales)];
     let source = |(name, lines): &(&str, &[&str])| -> Box<dyn Source> {
@@ -174,7 +177,11 @@ fn live(home: &Path, queries: Vec<Query>, shops: &[&str], sales: &[&str]) -> Liv
         queries,
         catalog: catalog.clone(),
         sinks: Vec::new(),
-        data: DataDir::open(home).unwrap(),
+        start: {
+            let data = DataDir::open(home).unwrap();
+            let store = CheckpointStore::open(&data, &StoreOptions::default()).unwrap();
+            Start::choose(data, store, &[]).unwrap()
+        },
         clock: Arc::new(|| Timestamp(0)),
     };
     let (tell, shown) = channel();

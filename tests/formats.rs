@@ -14,8 +14,10 @@ use service::{Launch, run, until};
 #[path = "support/service.rs"]
 mod service;
 
+/// The format of checkpoints that this build writes.
+const NEWEST: u64 = 2;
 /// The formats that this build starts from.
-const FORMATS: [&str; 1] = ["1"];
+const FORMATS: [&str; 2] = ["1", "2"];
 
 fn kept(format: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -31,6 +33,35 @@ fn copy(from: &Path, to: &Path) {
         } else {
             fs::copy(entry.path(), target).expect("the test's directory takes files");
         }
+    }
+}
+
+/// The checkpoint of an epoch is of the newest format; and where the one before was of the first,
+/// nothing of that is left in it.
+fn is_rewritten(data_dir: &Path, format: &str, epoch: u64) {
+    let path = data_dir.join(format!("checkpoints/{epoch:020}.json"));
+    let text = fs::read(path).expect("it is published");
+    let sealed: Value = serde_json::from_slice(&text).expect("it is JSON");
+    let manifest = &sealed["body"];
+    assert_eq!(manifest["version"], NEWEST, "format {format}");
+    let boundaries = manifest["boundaries"].as_object().expect("by name");
+    let (mut own, mut others) = (0, 0);
+    for (name, boundary) in boundaries {
+        assert_eq!(boundary["is_layered"], true, "format {format}: {name}");
+        for segment in boundary["segments"].as_array().expect("a list") {
+            let file = segment["file"].as_str().expect("a name");
+            if file.starts_with(&format!("{epoch:020}.")) {
+                own += 1;
+            } else {
+                others += 1;
+            }
+        }
+    }
+    if format == "1" {
+        assert!(own > 0, "all rows are written again");
+        assert_eq!(others, 0, "and none is read from where they were");
+    } else {
+        assert!(others > 0, "what did not change is not written again");
     }
 }
 
@@ -78,8 +109,10 @@ fn a_service_starts_from_every_format_there_was() {
             let since = service.query("total")["since"].as_u64();
             assert_eq!(since, newest.max(), "format {format}");
             // What it writes now is of the newest format, and good.
-            service.command("/v1/checkpoints").ok();
+            let taken = service.command("/v1/checkpoints").ok();
             service.kill();
+            let epoch = taken["epoch"].as_u64().expect("it is published");
+            is_rewritten(&launch.data_dir(), format, epoch);
             let checked = run(&["checkpoint", "verify", "--data-dir", &data]);
             assert!(checked.status.success(), "format {format}");
         }

@@ -14,10 +14,11 @@ use waterclock::prelude::*;
 use waterclock::query::{Catalog, Overrides};
 use waterclock::record::Chunk;
 use waterclock::source::{Partition, Source, SourceError, Wake};
-use waterclock::state::DataDir;
+use waterclock::state::{CheckpointStore, DataDir, StoreOptions};
 use waterclock::testing::MemorySource;
 use waterclock::time::Epoch;
 use waterclock::view::{CheckpointInfo, Checkpoints, History, KeyRange, View};
+use waterclock::worker::Start;
 use waterclock::worker::live::{Live, LiveOptions, Work};
 
 #[path = "support/sales.rs"]
@@ -119,11 +120,16 @@ fn options() -> LiveOptions {
         idle_timeout: NEVER,
         max_ahead: NEVER,
         snapshot_interval: NEVER,
-        retain: 2,
         history: History::default(),
         poison: BTreeMap::new(),
         max_drift: BTreeMap::new(),
     }
+}
+
+fn start_of(home: &Path) -> Start {
+    let data = DataDir::open(home).unwrap();
+    let store = CheckpointStore::open(&data, &StoreOptions::default()).unwrap();
+    Start::choose(data, store, &[]).unwrap()
 }
 
 fn start(home: &Path, feed: &Feed) -> Service {
@@ -137,7 +143,7 @@ fn start_with(home: &Path, feed: &Feed, overrides: &Overrides, options: LiveOpti
         queries: vec![query],
         sources: vec![Box::new(feed.clone())],
         sinks: Vec::new(),
-        data: DataDir::open(home).unwrap(),
+        start: start_of(home),
         // Epochs that do not follow the clock follow each other.
         clock: Arc::new(|| Timestamp(0)),
     };
@@ -217,9 +223,13 @@ impl Service {
     }
 
     fn checkpoint(&self) -> Result<CheckpointInfo, String> {
+        self.labelled(None)
+    }
+
+    fn labelled(&self, label: Option<&str>) -> Result<CheckpointInfo, String> {
         let (done, taken) = channel();
-        self.live
-            .take(None, Box::new(move |result| drop(done.send(result))));
+        let hear = Box::new(move |result| drop(done.send(result)));
+        self.live.take(label.map(str::to_owned), hear);
         taken.recv_timeout(PATIENCE).expect("it is taken, or fails")
     }
 
@@ -235,6 +245,47 @@ impl Service {
         drop(thread.unwrap());
         stopped.recv_timeout(PATIENCE).expect("it stops");
     }
+}
+
+#[test]
+fn a_service_goes_back_to_a_checkpoint_with_a_label() {
+    let home = tempfile::tempdir().unwrap();
+    let feed = Feed::new(1);
+    let service = start(home.path(), &feed);
+    let mut second = 0;
+    let mut take = |service: &Service| {
+        second += 1;
+        service.take(&[sale("a", 1, second)]);
+    };
+    take(&service);
+    let label = service.labelled(Some("before")).unwrap();
+    // Far more of them than are kept, over restarts.
+    for _ in 0..4 {
+        take(&service);
+        service.checkpoint().unwrap();
+    }
+    service.stop();
+    let service = start(home.path(), &feed);
+    service.until_ready();
+    for _ in 0..4 {
+        take(&service);
+        service.checkpoint().unwrap();
+    }
+    let rows = service.rows();
+    service.stop();
+    let data = DataDir::open(home.path()).unwrap();
+    let store = CheckpointStore::open(&data, &StoreOptions::default()).unwrap();
+    let newer = store.list().unwrap();
+    let newer = newer.iter().filter(|it| it.label.is_none());
+    newer.for_each(|it| store.delete(it.epoch, false).unwrap());
+    assert_eq!(store.list().unwrap(), std::slice::from_ref(&label));
+    drop((store, data));
+    // What came after it is run again.
+    let service = start(home.path(), &feed);
+    service.until_ready();
+    assert_eq!(service.live.views.since(), Some(label.epoch));
+    assert_eq!(service.rows(), rows);
+    service.stop();
 }
 
 /// Forgets all checkpoints, so that a start reads the whole journal again.

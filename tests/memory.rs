@@ -207,5 +207,8 @@ fn beyond_the_budget_it_is_slower_and_does_not_die() {
         .next()
         .unwrap();
     let held: u64 = held.parse().unwrap();
-    assert!(held > 2 * LIMIT << 10, "only {held} bytes were in the file");
+    assert!(
+        held > (2 * LIMIT) << 10,
+        "only {held} bytes were in the file"
+    );
 }

@@ -15,13 +15,13 @@ use waterclock::query::{Catalog, Overrides};
 use waterclock::sink::{Progress, Sink, SinkError};
 use waterclock::source::Clock;
 use waterclock::source::log::{EmbeddedLog, LogOptions, StreamDef};
-use waterclock::state::DataDir;
+use waterclock::state::{CheckpointStore, DataDir, StoreOptions};
 use waterclock::time::Epoch;
 use waterclock::view::{
     Checkpoints, History, Ingest, KeyRange, Message, Mode, PostRequest, SinkSpec, SinkStatus,
 };
-use waterclock::worker::SinkPlan;
 use waterclock::worker::live::{Live, LiveOptions, Work};
+use waterclock::worker::{SinkPlan, Start};
 
 #[allow(dead_code, reason = "each test uses a part of it")]
 #[path = "support/sales.rs"]
@@ -147,16 +147,18 @@ impl<'a> Setting<'a> {
             interval: Duration::from_millis(1),
             restarts: self.restarts,
         };
+        let sinks = if self.has_sink {
+            vec![plan]
+        } else {
+            Vec::new()
+        };
+        let store = CheckpointStore::open(&data, &StoreOptions::default()).unwrap();
         let work = Work {
             queries: vec![query],
             catalog,
             sources: vec![Box::new(log.source(Sale::STREAM).unwrap())],
-            sinks: if self.has_sink {
-                vec![plan]
-            } else {
-                Vec::new()
-            },
-            data,
+            start: Start::choose(data, store, &sinks).unwrap(),
+            sinks,
             clock,
         };
         let options = LiveOptions {
@@ -167,7 +169,6 @@ impl<'a> Setting<'a> {
             max_ahead: NEVER * 1000,
             max_drift: BTreeMap::new(),
             snapshot_interval: NEVER,
-            retain: 2,
             history: History::default(),
             poison: BTreeMap::new(),
         };

@@ -34,7 +34,7 @@ const LAYERS: [(u8, &[&str]); 5] = [
 const EDGE_USES: [(&str, &[&str]); 1] = [("worker", &["source", "sink", "state"])];
 
 /// The only places that may name a crate, as path prefixes; tests and examples may name any.
-const OWNERS: [(&str, &[&str]); 27] = [
+const OWNERS: [(&str, &[&str]); 30] = [
     (
         "timely",
         &[
@@ -56,7 +56,10 @@ const OWNERS: [(&str, &[&str]); 27] = [
     ("tokio_rustls", &["src/http/"]),
     ("flate2", &["src/http/"]),
     ("zstd", &["src/http/"]),
-    ("futures_util", &["src/http/"]),
+    ("futures_util", &["src/http/", "src/state/bucket"]),
+    ("object_store", &["src/state/bucket"]),
+    ("abomonation", &["src/state/image.rs"]),
+    ("arrow_data", &["src/state/image.rs"]),
     ("tokio_tungstenite", &["src/http/"]),
     ("rustix", &["src/commands/", "src/memory/"]),
     ("tikv_jemallocator", &["src/memory/"]),
@@ -77,7 +80,15 @@ const OWNERS: [(&str, &[&str]); 27] = [
     ("rdkafka", &["src/source/kafka", "src/sink/kafka"]),
     ("clap", &["src/cli/", "src/main.rs"]),
     ("ureq", &["src/cli/", "src/source/registry"]),
-    ("rustls", &["src/http/", "src/cli/", "src/source/registry"]),
+    (
+        "rustls",
+        &[
+            "src/http/",
+            "src/cli/",
+            "src/source/registry",
+            "src/state/bucket",
+        ],
+    ),
     ("rustls_native_certs", &["src/cli/", "src/source/registry"]),
     ("jiff", &["src/dataflow/calendar.rs"]),
     ("datasketches", &["src/dataflow/sketches.rs"]),

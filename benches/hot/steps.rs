@@ -413,6 +413,7 @@ impl Vault for Encoding {
         Saved {
             layers: Vec::new(),
             is_of_changes: true,
+            is_to_be_rewritten: false,
             note: None,
         }
     }

@@ -216,4 +216,7 @@ pub struct SinkInfo {
 pub struct CheckpointList {
     /// Newest first.
     pub checkpoints: Vec<CheckpointInfo>,
+    /// Why the last one that was tried failed.
+    #[serde(default)]
+    pub problem: Option<String>,
 }

@@ -266,7 +266,7 @@ pub enum CheckpointCommand {
         #[arg(long)]
         label: Option<String>,
     },
-    /// Reads every byte of the checkpoints in the data directory and finds any that changed.
+    /// Reads every byte of the checkpoints, wherever they are kept, and finds any that changed.
     Verify {
         /// The file, and the data directory.
         #[command(flatten)]
@@ -274,7 +274,7 @@ pub enum CheckpointCommand {
         /// Only the checkpoint of this epoch.
         epoch: Option<u64>,
     },
-    /// Deletes a checkpoint from the data directory of a service that is not running.
+    /// Deletes a checkpoint of a service that is not running.
     Delete {
         /// The file, and the data directory.
         #[command(flatten)]
@@ -290,9 +290,23 @@ pub struct PlaceArgs {
     /// The service to ask.
     #[command(flatten)]
     pub service: ServiceUrl,
-    /// Looks into this data directory instead of asking a service.
+    /// Looks into this data directory instead of asking a service, or into the bucket that is set.
     #[arg(long, value_name = "DIR", conflicts_with = "url")]
     pub data_dir: Option<PathBuf>,
+    /// Looks where this configuration file says instead of asking a service.
+    #[arg(long, value_name = "FILE", conflicts_with = "url")]
+    pub config: Option<PathBuf>,
+}
+
+impl PlaceArgs {
+    /// Where the settings come from, if not a service is asked.
+    pub fn settings(&self) -> Option<SettingsArgs> {
+        let is_asked = self.data_dir.is_none() && self.config.is_none();
+        (!is_asked).then(|| SettingsArgs {
+            config: self.config.clone(),
+            data_dir: self.data_dir.clone(),
+        })
+    }
 }
 
 impl SettingsArgs {

@@ -240,7 +240,8 @@ fn write_sinks(sinks: &[SinkInfo], out: &mut dyn Write) -> Result<(), ClientErro
 /// Shows the checkpoints a running service keeps, newest first.
 pub fn show_checkpoints(service: &ServiceUrl, out: &mut dyn Write) -> Result<(), ClientError> {
     let mut grid = Grid::new(&[">EPOCH", ">RUN", "PUBLISHED", ">ROWS", ">BYTES", "LABEL"]);
-    for checkpoint in Client::new(service)?.checkpoints()?.checkpoints {
+    let listed = Client::new(service)?.checkpoints()?;
+    for checkpoint in listed.checkpoints {
         grid.row(vec![
             checkpoint.epoch.to_string(),
             checkpoint.run.to_string(),
@@ -250,7 +251,11 @@ pub fn show_checkpoints(service: &ServiceUrl, out: &mut dyn Write) -> Result<(),
             checkpoint.label.unwrap_or_default(),
         ]);
     }
-    Ok(grid.write(out)?)
+    grid.write(out)?;
+    if let Some(problem) = listed.problem {
+        writeln!(out, "the last checkpoint failed: {problem}")?;
+    }
+    Ok(())
 }
 
 /// Has a running service take a checkpoint now, and says which it is.

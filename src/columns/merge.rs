@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -78,8 +78,9 @@ pub fn changes_of(
         fields.push(Arc::new(field));
         columns.push(column);
     }
-    let metadata = HashMap::from([(HASHING.to_owned(), format!("{hashing:016x}"))]);
-    let schema = with_share(Schema::new_with_metadata(fields, metadata), marks.share);
+    let metadata = [(HASHING.to_owned(), format!("{hashing:016x}"))];
+    let schema = Schema::new_with_metadata(fields, metadata);
+    let schema = with_share(schema, marks.share);
     Ok(RecordBatch::try_new(schema, columns)?)
 }
 

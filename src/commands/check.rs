@@ -8,7 +8,7 @@ use waterclock::cli::CheckArgs;
 use waterclock::state::CheckpointStore;
 use waterclock::worker::restore::{Fate, fates};
 
-use super::setting::{catalog, selected, sink_specs};
+use super::setting::{bucket, catalog, selected, sink_specs};
 
 /// Checks the configuration, the queries and the newest checkpoint; touches nothing.
 pub fn check(args: &CheckArgs, all: Vec<Query>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
@@ -22,7 +22,7 @@ pub fn check(args: &CheckArgs, all: Vec<Query>, out: &mut dyn Write) -> anyhow::
         let (name, query, topic) = (sink.name, sink.query, sink.topic);
         writeln!(out, "sink {name}: {query} to topic '{topic}'")?;
     }
-    let store = CheckpointStore::inspect(&config.service.data_dir);
+    let store = CheckpointStore::inspect(&config.service.data_dir, bucket(&config).as_ref())?;
     let Some(checkpoint) = store.newest_valid()? else {
         writeln!(out, "checkpoint: none, the service starts empty")?;
         return Ok(ExitCode::SUCCESS);

@@ -7,12 +7,16 @@ use waterclock::cli::{self, PlaceArgs, SettingsArgs};
 use waterclock::state::{CheckpointStore, DataDir};
 use waterclock::time::Timestamp;
 
-/// Lists checkpoints of a running service, or of a data directory.
+use super::setting::{bucket, store_options};
+
+/// Lists checkpoints of a running service, or those of a data directory or a bucket.
 pub fn list(place: &PlaceArgs, out: &mut dyn Write) -> anyhow::Result<()> {
-    let Some(data_dir) = &place.data_dir else {
+    let Some(settings) = place.settings() else {
         return Ok(cli::show_checkpoints(&place.service, out)?);
     };
-    for info in CheckpointStore::inspect(data_dir).list()? {
+    let config = settings.config(std::env::vars())?;
+    let store = CheckpointStore::inspect(&config.service.data_dir, bucket(&config).as_ref())?;
+    for info in store.list()? {
         let at = Timestamp(info.published_at);
         let label = info.label.map(|label| format!("  {label}"));
         writeln!(
@@ -34,7 +38,7 @@ pub fn verify(
     out: &mut dyn Write,
 ) -> anyhow::Result<ExitCode> {
     let config = settings.config(std::env::vars())?;
-    let store = CheckpointStore::inspect(&config.service.data_dir);
+    let store = CheckpointStore::inspect(&config.service.data_dir, bucket(&config).as_ref())?;
     let problems = store.verify(epoch)?;
     for problem in &problems {
         writeln!(out, "{problem}")?;
@@ -54,7 +58,7 @@ pub fn verify(
 pub fn delete(settings: &SettingsArgs, epoch: u64, out: &mut dyn Write) -> anyhow::Result<()> {
     let config = settings.config(std::env::vars())?;
     let data = DataDir::open(&config.service.data_dir)?;
-    CheckpointStore::open(&data, config.snapshot.retain)?.delete(epoch, false)?;
+    CheckpointStore::open(&data, &store_options(&config))?.delete(epoch, false)?;
     writeln!(out, "checkpoint {epoch} is deleted")?;
     Ok(())
 }

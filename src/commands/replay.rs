@@ -18,7 +18,7 @@ use waterclock::time::Timestamp;
 use waterclock::worker::replay::{Replay, Replayed};
 use waterclock::worker::reproduce::{Reproduced, Reproduction};
 
-use super::setting::{catalog_of_some, recorded_sources, selected};
+use super::setting::{bucket, catalog_of_some, recorded_sources, selected};
 use super::usage::peak_rss_bytes;
 
 /// Runs the query, writes its rows, and says on stderr what there was.
@@ -99,6 +99,7 @@ fn from_epochs(args: &ReplayArgs, data_dir: &Path, query: Query) -> anyhow::Resu
         query,
         catalog,
         sources,
+        bucket: bucket(&config),
         checkpoint: args.checkpoint,
         to: args.to,
         workers: args.workers.into(),

@@ -21,11 +21,12 @@ use waterclock::memory;
 use waterclock::query::Catalog;
 use waterclock::source::generator::{Generator, GeneratorOptions};
 use waterclock::source::log::EmbeddedLog;
-use waterclock::state::DataDir;
+use waterclock::state::{CheckpointStore, DataDir};
 use waterclock::view::{Checkpoints, History, Ingest};
 use waterclock::worker::live::{Live, LiveOptions, Work};
+use waterclock::worker::{SinkPlan, Start};
 
-use super::setting::{catalog, clock, max_drift, poison, selected, sinks, sources};
+use super::setting::{catalog, clock, max_drift, poison, selected, sinks, sources, store_options};
 
 /// The stream that the demo's generator feeds.
 const DEMO: &str = "visits";
@@ -49,26 +50,18 @@ pub fn run(args: &RunArgs, all: Vec<Query>) -> anyhow::Result<()> {
         .with_context(|| format!("listening on {}", config.http.listen))?;
     let address = listener.local_addr().context("listening")?;
 
-    let mut data = DataDir::open(&config.service.data_dir)?;
-    bound_memory(&config)?;
-    data.settle(&identity(&config, &catalog))?;
-    if args.from_scratch {
-        let aside = data.start_over()?;
-        tracing::warn!(
-            "starting from scratch; what was saved is in {}",
-            aside.display()
-        );
-    }
-    let sources = sources(&config, &catalog, &data, clock())?;
-    let options = live_options(&config);
     let name = config.service.data_dir.display().to_string();
+    let start = start(args, &config, &catalog, &sinks)
+        .with_context(|| format!("starting from '{name}'"))?;
+    let sources = sources(&config, &catalog, &start, clock())?;
+    let options = live_options(&config);
     let streams = catalog.stream_names();
     let work = Work {
         queries,
         catalog,
         sources: sources.opened,
         sinks,
-        data,
+        start,
         clock: clock(),
     };
     let live = Live::start(work, options, |error| fail(&error))
@@ -103,6 +96,32 @@ pub fn run(args: &RunArgs, all: Vec<Query>) -> anyhow::Result<()> {
     sources.log.stop();
     live.stop();
     Ok(())
+}
+
+/// Takes the data directory and the checkpoints, and chooses what to start from.
+fn start(
+    args: &RunArgs,
+    config: &Config,
+    catalog: &Catalog,
+    sinks: &[SinkPlan],
+) -> anyhow::Result<Start> {
+    let mut data = DataDir::open(&config.service.data_dir)?;
+    bound_memory(config)?;
+    data.settle(&identity(config, catalog))?;
+    let aside = args.from_scratch.then(|| data.start_over()).transpose()?;
+    let store = CheckpointStore::open(&data, &store_options(config))?;
+    if let Some(mut aside) = aside {
+        if store.is_apart() {
+            let (run, epoch) = store.highest()?;
+            data.follow(run, epoch)?;
+            aside = store.put_aside(run)?;
+        }
+        tracing::warn!(
+            "starting from scratch; what was saved is in {}",
+            aside.display()
+        );
+    }
+    Ok(Start::choose(data, store, sinks)?)
 }
 
 fn log_to_stderr() {
@@ -205,7 +224,6 @@ fn live_options(config: &Config) -> LiveOptions {
         idle_timeout: config.time.idle_timeout,
         max_ahead: config.time.max_ahead,
         snapshot_interval: config.snapshot.interval,
-        retain: config.snapshot.retain,
         history: History {
             epochs: config.history.epochs,
             bytes: config.history.bytes,

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, anyhow, bail};
 use waterclock::Query;
 use waterclock::config::{
-    Config, OnLost, PoisonPolicy, RecordFormat, SinkConfig, StreamConfig, StreamSource,
+    self, Config, OnLost, PoisonPolicy, RecordFormat, SinkConfig, StreamConfig, StreamSource,
 };
 use waterclock::query::{BuildError, Catalog, Overrides};
 use waterclock::record::{Format, Schemas};
@@ -18,10 +18,10 @@ use waterclock::source::log::{EmbeddedLog, LogOptions, StreamDef, inspect};
 use waterclock::source::nexmark::{NexmarkOptions, NexmarkSource};
 use waterclock::source::registry::RegistryOptions;
 use waterclock::source::{Clock, Source, SourceError};
-use waterclock::state::DataDir;
+use waterclock::state::{BucketOptions, Codec, StoreOptions};
 use waterclock::time::{Timestamp, seconds};
 use waterclock::view::{Mode, SinkSpec};
-use waterclock::worker::{Poison, SinkPlan};
+use waterclock::worker::{self, Poison, SinkPlan};
 
 /// After how long a partition of a topic that has data and sends none is told to be silent.
 const SILENT_AFTER: Duration = seconds(30);
@@ -81,6 +81,33 @@ pub fn catalog(config: &Config, queries: &[Query]) -> anyhow::Result<Catalog> {
         }
     }
     Ok(catalog)
+}
+
+/// In which bucket the checkpoints are, if in one.
+pub fn bucket(config: &Config) -> Option<BucketOptions> {
+    let snapshot = &config.snapshot;
+    (!snapshot.store.is_empty()).then(|| BucketOptions {
+        url: snapshot.store.clone(),
+        endpoint: snapshot.store_endpoint.clone(),
+        region: snapshot.store_region.clone(),
+        timeout: snapshot.store_timeout,
+        takeover: snapshot.store_takeover,
+    })
+}
+
+/// Where and how checkpoints are kept.
+pub fn store_options(config: &Config) -> StoreOptions {
+    StoreOptions {
+        retain: config.snapshot.retain,
+        codec: match config.snapshot.codec {
+            config::Codec::Arrow => Codec::Arrow,
+            #[cfg(feature = "abomonation")]
+            config::Codec::Abomonation => Codec::Abomonation,
+            #[cfg(not(feature = "abomonation"))]
+            config::Codec::Abomonation => unreachable!("the configuration was checked"),
+        },
+        bucket: bucket(config),
+    }
 }
 
 /// What happens to unreadable records, by stream.
@@ -295,7 +322,7 @@ fn nexmark_options(configured: &StreamConfig) -> NexmarkOptions {
 pub fn sources(
     config: &Config,
     catalog: &Catalog,
-    data: &DataDir,
+    start: &worker::Start,
     clock: Clock,
 ) -> anyhow::Result<Sources> {
     let (mut defs, mut said, mut elsewhere) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
@@ -346,10 +373,11 @@ pub fn sources(
     let options = LogOptions {
         segment_bytes: config.log.segment_bytes,
         retain: config.log.retain,
+        begins: start.begins(),
         elsewhere,
         ..LogOptions::default()
     };
-    let log = EmbeddedLog::open(&data.log_path(), &defs, options, clock)
+    let log = EmbeddedLog::open(&start.data().log_path(), &defs, options, clock)
         .context("opening the embedded log")?;
     for def in &defs {
         if let Some(source) = log.source(&def.name) {

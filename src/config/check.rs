@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::load::ConfigError;
-use super::settings::Config;
-use crate::time::{days, millis, seconds};
+use super::settings::{Codec, Config};
+use crate::time::{days, hours, millis, minutes, seconds};
 
 impl Config {
     /// Checks what a type cannot say: bounds, and settings that need or exclude each other.
@@ -47,6 +47,7 @@ impl Config {
         )?;
         // One generation alone would leave nothing to start from when it is damaged.
         within("snapshot.retain", self.snapshot.retain as u64, 2, 1000)?;
+        self.validate_store()?;
         within(
             "log.segment_bytes",
             self.log.segment_bytes,
@@ -66,6 +67,33 @@ impl Config {
             Some(demo) => within("demo.rate", u64::from(demo.rate), 1, 1_000_000),
             None => Ok(()),
         }
+    }
+}
+
+impl Config {
+    fn validate_store(&self) -> Result<(), ConfigError> {
+        let snapshot = &self.snapshot;
+        let bucket = snapshot.store.strip_prefix("s3://");
+        if !snapshot.store.is_empty()
+            && bucket.is_none_or(|it| it.is_empty() || it.starts_with('/'))
+        {
+            let reason = "must be written s3://BUCKET/PREFIX, or be empty for the data directory";
+            return invalid("snapshot.store", reason);
+        }
+        let endpoint = &snapshot.store_endpoint;
+        let is_url = endpoint.starts_with("http://") || endpoint.starts_with("https://");
+        if !endpoint.is_empty() && !is_url {
+            let reason = "must begin with http:// or https://";
+            return invalid("snapshot.store_endpoint", reason);
+        }
+        if snapshot.codec == Codec::Abomonation && !cfg!(feature = "abomonation") {
+            let reason = "is 'abomonation', which this build does not have: build it with \
+                          --features abomonation, or set \"arrow\"";
+            return invalid("snapshot.codec", reason);
+        }
+        let (timeout, takeover) = (snapshot.store_timeout, snapshot.store_takeover);
+        lasts("snapshot.store_timeout", timeout, millis(100), minutes(10))?;
+        lasts("snapshot.store_takeover", takeover, seconds(1), hours(1))
     }
 }
 
@@ -117,6 +145,16 @@ mod tests {
         for (text, key) in [
             ("[snapshot]\nretain = 1", "snapshot.retain"),
             ("[snapshot]\ninterval = '0s'", "snapshot.interval"),
+            ("[snapshot]\nstore = '/tmp'", "snapshot.store"),
+            ("[snapshot]\nstore = 's3://'", "snapshot.store"),
+            (
+                "[snapshot]\nstore_endpoint = 'a:1'",
+                "snapshot.store_endpoint",
+            ),
+            (
+                "[snapshot]\nstore_takeover = '0s'",
+                "snapshot.store_takeover",
+            ),
             ("[epoch]\nheartbeat_ms = 0", "epoch.heartbeat_ms"),
             ("[demo]\nrate = 0", "demo.rate"),
             ("[service]\ndata_dir = ''", "service.data_dir"),

@@ -96,6 +96,18 @@ pub struct SnapshotConfig {
     pub retain: usize,
     /// Format of their segments.
     pub codec: Codec,
+    /// Where they are kept: `s3://BUCKET/PREFIX`, or the data directory when empty.
+    pub store: String,
+    /// The server of the bucket: `http://HOST:PORT`. AWS, or `AWS_ENDPOINT_URL`, when empty.
+    pub store_endpoint: String,
+    /// The region of the bucket; `AWS_REGION` when empty.
+    pub store_region: String,
+    /// How long a request to the bucket may take, and how long it is tried again.
+    #[serde(with = "duration_text")]
+    pub store_timeout: Duration,
+    /// After how long without a sign of life another service may take the bucket's prefix over.
+    #[serde(with = "duration_text")]
+    pub store_takeover: Duration,
 }
 
 /// `[log]`
@@ -264,6 +276,8 @@ pub enum Codec {
     /// Arrow IPC files with named columns.
     #[default]
     Arrow,
+    /// A native image, which only the build reads that wrote it; of builds with that feature.
+    Abomonation,
 }
 
 impl Config {
@@ -348,6 +362,11 @@ impl Default for SnapshotConfig {
             interval: seconds(10),
             retain: 2,
             codec: Codec::Arrow,
+            store: String::new(),
+            store_endpoint: String::new(),
+            store_region: String::new(),
+            store_timeout: seconds(30),
+            store_takeover: seconds(15),
         }
     }
 }

@@ -329,7 +329,8 @@ mod tests {
                 prop_assert_eq!(held, times.len(), "nothing is kept of rows that went");
             }
             let mut out = Vec::new();
-            let end = Clock { mark: Mark::End, ..Clock::at(1000) };
+            let mut end = Clock::at(1000);
+            end.mark = Mark::End;
             at_the_end.retire(&end, Vec::new(), &mut out);
             let last: Shown = out.into_iter().map(|(row, _, diff)| (row, diff)).collect();
             prop_assert_eq!(last, shown);

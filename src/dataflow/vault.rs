@@ -37,6 +37,8 @@ pub struct Saved {
     pub layers: Vec<Layer>,
     /// Whether the layers are changes; else they are rows, as earlier versions wrote them.
     pub is_of_changes: bool,
+    /// Whether all rows are to be saved again, for example in another format.
+    pub is_to_be_rewritten: bool,
     /// The number that was saved with the rows.
     pub note: Option<i64>,
 }
@@ -72,7 +74,7 @@ pub struct Restored<R> {
     pub rows: Box<dyn Iterator<Item = R>>,
     /// The number that was saved with them.
     pub note: Option<i64>,
-    /// Whether they were saved change by change.
+    /// Whether they were saved change by change, and only changes are to be saved next.
     pub is_of_changes: bool,
 }
 
@@ -128,6 +130,7 @@ impl Boundary {
         let Saved {
             layers,
             is_of_changes,
+            is_to_be_rewritten,
             note,
         } = self.vault.restore(&self.name);
         let (name, owns) = (self.name.clone(), Rc::new(owns));
@@ -143,7 +146,7 @@ impl Boundary {
         Restored {
             rows,
             note,
-            is_of_changes,
+            is_of_changes: is_of_changes && !is_to_be_rewritten,
         }
     }
 
@@ -199,6 +202,7 @@ impl Vault for NoVault {
         Saved {
             layers: Vec::new(),
             is_of_changes: false,
+            is_to_be_rewritten: false,
             note: None,
         }
     }

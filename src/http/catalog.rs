@@ -222,6 +222,9 @@ pub(super) fn sinks(state: &State, raw: &str) -> Result<Response, Problem> {
 #[derive(Serialize)]
 struct CheckpointList {
     checkpoints: Vec<CheckpointInfo>,
+    /// Why the last one that was tried failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
 }
 
 /// `GET /v1/checkpoints` lists them, newest first; `POST` takes one now; one
@@ -236,6 +239,7 @@ pub(super) async fn checkpoints(
         params::none(&raw)?;
         return Ok(json(&CheckpointList {
             checkpoints: checkpoints.list(),
+            problem: checkpoints.problem(),
         }));
     }
     let label = params::label(&raw)?;

@@ -1,13 +1,18 @@
 //! A published checkpoint: its manifest, and the rows of its boundaries.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 
+use super::codec::Codec;
 use super::error::StateError;
-use super::files::{open_sealed, read};
-use super::manifest::{ARROW, BoundaryState, Manifest, VERSION};
+use super::files::open_sealed;
+use super::manifest::{BoundaryState, Manifest, SegmentInfo, VERSION};
+use super::objects::Objects;
 use super::segment;
 use crate::columns::merge::{Layer, MergeError};
 use crate::columns::share::Share;
@@ -39,7 +44,9 @@ impl fmt::Display for Problem {
 /// A checkpoint whose files were all verified when it was chosen.
 #[derive(Debug)]
 pub struct Checkpoint {
-    pub(super) segments: PathBuf,
+    pub(super) objects: Arc<dyn Objects>,
+    /// How the next one is written.
+    pub(super) codec: Codec,
     pub(super) manifest: Manifest,
     pub(super) skipped: Vec<Problem>,
 }
@@ -57,13 +64,26 @@ impl Checkpoint {
 
     /// Says why this build cannot read the segments, if it cannot.
     pub fn is_readable(&self) -> Result<(), StateError> {
-        if self.manifest.codec == ARROW {
-            return Ok(());
+        let of_which = |(_, segment): (_, &SegmentInfo)| match Codec::of_file(&segment.file) {
+            Ok(codec) => (codec.build() != codec.build().and(self.manifest.build))
+                .then(|| (codec.to_string(), "another build wrote it")),
+            Err(end) => Some((end.to_owned(), "this build does not have it")),
+        };
+        match self.manifest.segments().find_map(of_which) {
+            None => Ok(()),
+            Some((codec, why)) => Err(StateError::Refused(format!(
+                "checkpoint {} is written with the codec '{codec}', and {why}: start the build \
+                 that wrote it, with snapshot.codec = \"arrow\", let it take a checkpoint, and \
+                 start this one then; or start with --from-scratch",
+                self.manifest.epoch
+            ))),
         }
-        Err(StateError::Refused(format!(
-            "checkpoint {} is written with the codec '{}', which this build does not have",
-            self.manifest.epoch, self.manifest.codec
-        )))
+    }
+
+    /// Whether all rows of a boundary are to be saved again, because what is saved of them is in
+    /// another format than is written now.
+    pub fn is_to_be_rewritten(&self, boundary: &str) -> bool {
+        is_of_other_codec(&self.manifest, boundary, self.codec)
     }
 
     /// The segments of a boundary, layer by layer, the newest last; none of one it does not know.
@@ -73,7 +93,7 @@ impl Checkpoint {
         let state = self.manifest.boundaries.get(boundary);
         let layers = state.into_iter().flat_map(BoundaryState::layers);
         layers
-            .map(|layer| segment::layer(&self.segments, layer))
+            .map(|layer| segment::layer(&self.objects, layer))
             .collect()
     }
 
@@ -86,7 +106,7 @@ impl Checkpoint {
             own.cloned().collect::<Vec<_>>()
         });
         own.filter(|layer| !layer.is_empty())
-            .map(|layer| segment::layer(&self.segments, &layer))
+            .map(|layer| segment::layer(&self.objects, &layer))
             .collect()
     }
 
@@ -99,26 +119,40 @@ impl Checkpoint {
     }
 }
 
-/// The file of a checkpoint's manifest.
-pub fn manifest_path(dir: &Path, epoch: Epoch) -> PathBuf {
-    dir.join(format!("{epoch:020}.json"))
+/// Whether anything of a boundary is saved in another format.
+pub fn is_of_other_codec(manifest: &Manifest, boundary: &str, codec: Codec) -> bool {
+    let saved = manifest.boundaries.get(boundary);
+    let mut segments = saved.iter().flat_map(|saved| &saved.segments);
+    segments.any(|segment| Codec::of_file(&segment.file) != Ok(codec))
 }
 
-/// The directory of segments.
-pub fn segments_path(dir: &Path) -> PathBuf {
-    dir.join("segments")
+/// The object of a checkpoint's manifest.
+pub fn manifest_name(epoch: Epoch) -> String {
+    format!("{epoch:020}.json")
+}
+
+/// The epoch of a manifest, by the name of its object.
+pub fn epoch_of(name: &str) -> Option<Epoch> {
+    let epoch = name.strip_suffix(".json")?.parse().ok()?;
+    (manifest_name(epoch) == name).then_some(epoch)
 }
 
 /// Reads a checkpoint's manifest.
-pub fn read_manifest(dir: &Path, epoch: Epoch) -> Result<Manifest, StateError> {
-    let path = manifest_path(dir, epoch);
+pub fn read_manifest(objects: &dyn Objects, epoch: Epoch) -> Result<Manifest, StateError> {
+    let name = manifest_name(epoch);
+    let path = objects.path(&name);
     let damaged = |place: &str, detail: String| StateError::Damaged {
         path: path.clone(),
         place: place.to_owned(),
         detail,
     };
-    let bytes = read(&path)?
-        .ok_or_else(|| StateError::Refused(format!("checkpoint {epoch} is not there")))?;
+    let bytes = match objects.load(&name) {
+        Err(StateError::Io { cause, .. }) if cause.kind() == ErrorKind::NotFound => {
+            let text = format!("checkpoint {epoch} is not there");
+            return Err(StateError::Refused(text));
+        }
+        bytes => bytes?,
+    };
     let manifest: Manifest = open_sealed(&path, &bytes, VERSION)?;
     if manifest.epoch != epoch {
         return Err(damaged(
@@ -137,12 +171,18 @@ pub fn read_manifest(dir: &Path, epoch: Epoch) -> Result<Manifest, StateError> {
     Ok(manifest)
 }
 
-/// Everything wrong with a checkpoint's segments.
-pub fn verify_segments(dir: &Path, manifest: &Manifest) -> Vec<Problem> {
-    let segments = segments_path(dir);
-    let problem = |(boundary, info): (&str, &_)| {
-        let what = segment::verify(&segments, info)?;
-        let file = segments.join(&info.file);
+/// Everything wrong with a checkpoint's segments. `known` is what was found of some of them: two
+/// checkpoints have most in common.
+pub fn verify_segments(
+    objects: &dyn Objects,
+    manifest: &Manifest,
+    known: &mut BTreeMap<String, Option<String>>,
+) -> Vec<Problem> {
+    let problem = |(boundary, info): (&str, &SegmentInfo)| {
+        let found = known.entry(info.file.clone());
+        let found = found.or_insert_with(|| segment::verify(objects, info));
+        let what = found.as_ref()?;
+        let file = objects.path(&segment::object(&info.file));
         let detail = format!("{what} (boundary '{boundary}')");
         Some(Problem {
             epoch: manifest.epoch,

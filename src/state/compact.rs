@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 
-use super::checkpoint::segments_path;
 use super::error::StateError;
 use super::manifest::{Manifest, SegmentInfo};
 use super::segment;
@@ -74,7 +73,7 @@ pub(super) fn is_due(manifest: &Manifest) -> bool {
 impl CheckpointStore {
     /// How many bytes of the newest checkpoint are to be merged, if it is time.
     pub fn compaction_due(&self) -> Option<u64> {
-        let manifest = self.0.newest().filter(is_due)?;
+        let manifest = self.0.newest().filter(|newest| is_due(newest))?;
         Some(layered_bytes(&manifest))
     }
 
@@ -91,11 +90,9 @@ impl CheckpointStore {
         let merged = self.merge(&manifest, &mut compacted, goes_on);
         let is_whole = matches!(merged, Ok(true));
         if !is_whole {
-            let dir = segments_path(&self.0.dir);
-            for file in compacted.files() {
-                // What cannot be removed now is collected later.
-                drop(std::fs::remove_file(dir.join(file)));
-            }
+            let names: Vec<String> = compacted.files().map(|it| segment::object(&it)).collect();
+            // What cannot be removed now is collected later.
+            drop(self.0.objects.discard(&names));
         }
         self.0.end_compacting(is_whole.then_some(compacted));
         merged
@@ -107,7 +104,7 @@ impl CheckpointStore {
         compacted: &mut Compacted,
         goes_on: &mut dyn FnMut() -> bool,
     ) -> Result<bool, StateError> {
-        let dir = segments_path(&self.0.dir);
+        let objects = &self.0.objects;
         let refused = |boundary: &str, error: MergeError| {
             StateError::Refused(format!("cannot merge the state '{boundary}': {error}"))
         };
@@ -116,15 +113,17 @@ impl CheckpointStore {
             let Some(newest) = boundary.newest_layer() else {
                 continue;
             };
-            let layers = boundary.layers().map(|layer| segment::layer(&dir, layer));
+            let layers = boundary
+                .layers()
+                .map(|layer| segment::layer(objects, layer));
             let into = compacted.boundaries.entry(name.clone()).or_default();
             into.0 = newest;
             // Rows of another shape, or of another worker, cannot stand in one file, and need not:
             // each is in one only.
             let mut shapes = Vec::new();
             // As they are dealt to workers now: the newest segments say how many there are.
-            let newest = boundary.segments.iter().rev();
-            let share = newest.filter_map(SegmentInfo::share).next();
+            let mut newest = boundary.segments.iter().rev();
+            let share = newest.find_map(SegmentInfo::share);
             let merge = Merge::new(layers.collect(), Wanted::Standing).dealt(share);
             for batch in merge {
                 let batch = batch.map_err(|error| refused(name, error))?;
@@ -137,14 +136,15 @@ impl CheckpointStore {
                     shapes.len() - 1
                 });
                 number += 1;
-                let file = file_name(manifest.epoch, number, name, "merged");
-                let mut written = segment::write(&dir, file, 0, &batch)?;
+                let file = file_name(manifest.epoch, number, name, "merged", self.0.codec);
+                let mut written = segment::write(&**objects, file, 0, &batch)?;
                 written.layer = shape as u64;
                 into.1.push(written);
             }
             into.1.sort_by_key(|segment| segment.layer);
         }
-        super::files::sync_dir(&dir)?;
+        let names: Vec<String> = compacted.files().map(|it| segment::object(&it)).collect();
+        objects.settle(&names)?;
         Ok(true)
     }
 }

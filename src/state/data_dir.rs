@@ -114,6 +114,19 @@ impl DataDir {
         write_record(&self.path, &self.record)
     }
 
+    /// Begins the run after another one, whose epochs were up to `floor`: that of checkpoints which
+    /// outlived their data directory. To be called before the journal is opened.
+    pub fn follow(&mut self, run: u64, floor: Epoch) -> Result<(), StateError> {
+        self.record.run = self.record.run.max(run + 1);
+        self.record.floor = self.record.floor.max(floor);
+        write_record(&self.path, &self.record)
+    }
+
+    /// Whether no epoch was ever journalled here since the directory was made or started over.
+    pub fn is_new(&self) -> Result<bool, StateError> {
+        journal::is_empty(&self.journal_path())
+    }
+
     /// The directory itself.
     pub fn path(&self) -> &Path {
         &self.path

@@ -17,6 +17,18 @@ pub enum StateError {
         /// What the system said.
         cause: std::io::Error,
     },
+    /// What keeps the checkpoints refused, or cannot be reached.
+    #[error("cannot {doing} {object}: {cause}; {way_out}")]
+    Bucket {
+        /// What was tried.
+        doing: &'static str,
+        /// The object, or the bucket.
+        object: String,
+        /// What was said.
+        cause: String,
+        /// What to do about it.
+        way_out: &'static str,
+    },
     /// Another process has the directory.
     #[error(
         "the data directory '{path}' is in use by {owner}; stop that one, or name another \

@@ -188,6 +188,21 @@ impl Journal {
         JournalReader::open(&self.dir, epoch)
     }
 
+    /// Whether an epoch is one of this journal's, as far back as it goes.
+    pub fn knows(&self, epoch: Epoch) -> Result<bool, StateError> {
+        let mut files = files(&self.dir)?;
+        files.retain(|(start, _)| *start <= epoch.saturating_add(1));
+        for (_, path) in files.iter().rev().take(2) {
+            let mut reader = LineReader::open(path)?;
+            while let Found::Line(line) = reader.read()? {
+                if line.entry.epoch == epoch || line.previous == epoch {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
     fn check(&self) -> Result<(), StateError> {
         if self.durable.broken.load(Ordering::Acquire) {
             return Err(StateError::Broken {
@@ -328,6 +343,17 @@ pub fn drop_lost_tail(dir: &Path) -> Result<u64, StateError> {
         repair(&path, true)?;
     }
     Ok(last_line(dir)?.map_or(0, |line| line.entry.run))
+}
+
+/// Whether there is no line at all.
+pub fn is_empty(dir: &Path) -> Result<bool, StateError> {
+    for (_, path) in files(dir)? {
+        let length = fs::metadata(&path).map_err(failed("read", &path))?.len();
+        if length > 0 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// At least every epoch that the journal can tell was used, as far as it can be read.

@@ -14,9 +14,6 @@ use crate::view::{CheckpointInfo, Sent};
 /// The version of manifests that this build writes, and the newest it reads.
 pub const VERSION: u64 = 2;
 
-/// The codec of segments: Arrow IPC files.
-pub const ARROW: &str = "arrow";
-
 /// What a checkpoint is of, as of one closed epoch. [`CheckpointWriter::publish`] fills in the
 /// version, the epoch, the run, the codec and the segments.
 ///
@@ -31,8 +28,11 @@ pub struct Manifest {
     pub run: u64,
     /// When it was published, in milliseconds since the Unix epoch.
     pub published_at: i64,
-    /// How segments are encoded.
+    /// How its own segments are encoded; of each segment its name says it.
     pub codec: String,
+    /// The build that alone can read segments of it, where there is such a one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<Fingerprint>,
     /// Per stream how far it was read.
     pub streams: BTreeMap<String, StreamState>,
     /// Per state boundary its rows.

@@ -11,22 +11,34 @@
 //!   checkpoints/segments/    Arrow IPC files: rows of one boundary, or what changed of them
 //! ```
 //!
+//! The checkpoints may be in a bucket instead, under the same names. Then they outlive the
+//! directory: an empty one begins with the newest of them.
+//!
 //! Nothing here knows the dataflow, and nothing reads the clock. Every byte is read as if it could
 //! be wrong: manifests, segments and journal lines carry checksums that are compared first.
 
+mod bucket;
 mod checkpoint;
+mod codec;
 mod compact;
 mod data_dir;
+mod disk;
 mod error;
 mod files;
+#[cfg(feature = "abomonation")]
+mod image;
 mod journal;
 mod journal_file;
 mod manifest;
+mod objects;
 mod segment;
+mod shelf;
 mod store;
 mod writer;
 
+pub use bucket::BucketOptions;
 pub use checkpoint::{Checkpoint, Problem};
+pub use codec::Codec;
 pub use compact::SMALL;
 pub use data_dir::DataDir;
 pub use error::StateError;
@@ -35,7 +47,7 @@ pub use journal_file::{JournalEntry, PartitionChange, PartitionEvent};
 pub use manifest::{
     BoundaryState, Fingerprint, Lineage, Manifest, PartitionState, SegmentInfo, StreamState,
 };
-pub use store::CheckpointStore;
+pub use store::{CheckpointStore, StoreOptions};
 pub use writer::CheckpointWriter;
 
 #[cfg(test)]

@@ -1,29 +1,33 @@
-//! Segments: rows as an Arrow IPC file, with a checksum of the whole.
+//! Segments: rows as one object, with a checksum of the whole.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Cursor, Read, Write};
-use std::path::Path;
+use std::io::{self, BufWriter, Write};
+use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use arrow_ipc::reader::FileReader;
-use arrow_ipc::writer::FileWriter;
-use arrow_schema::ArrowError;
 
+use super::codec::Codec;
 use super::error::StateError;
 use super::files::failed;
 use super::manifest::SegmentInfo;
-use crate::columns::merge::{BATCH_ROWS, Layer, MergeError, share_of};
+use super::objects::{Objects, SEGMENTS, Unfinished};
+use crate::columns::merge::{Layer, MergeError, share_of};
 
-/// Writes a segment durably (its directory entry is not: that is synced once per checkpoint). The
-/// file must not be there; it is gone again after an error.
+/// The name of a segment's object.
+pub fn object(file: &str) -> String {
+    format!("{SEGMENTS}{file}")
+}
+
+/// Writes a segment in the format that the end of its name says. It is durable once it was
+/// settled; after an error nothing is left of it.
 pub fn write(
-    dir: &Path,
+    objects: &dyn Objects,
     file: String,
     worker: usize,
     batch: &RecordBatch,
 ) -> Result<SegmentInfo, StateError> {
-    let path = dir.join(&file);
-    match write_file(&path, batch) {
+    let name = object(&file);
+    let inner = objects.create(&name)?;
+    match write_to(inner, &file, batch) {
         Ok((bytes, crc32)) => Ok(SegmentInfo {
             file,
             bytes,
@@ -35,47 +39,34 @@ pub fn write(
         }),
         Err(cause) => {
             // Whatever stays behind is collected later: no manifest names it.
-            drop(fs::remove_file(&path));
-            Err(failed("write the segment", &path)(cause))
+            drop(objects.discard(std::slice::from_ref(&name)));
+            Err(failed("write the segment", &objects.path(&name))(cause))
         }
     }
 }
 
-fn write_file(path: &Path, batch: &RecordBatch) -> io::Result<(u64, u32)> {
+fn write_to(inner: Box<dyn Unfinished>, file: &str, batch: &RecordBatch) -> io::Result<(u64, u32)> {
     let sum = Summing {
-        inner: File::create_new(path)?,
+        inner,
         crc: crc32fast::Hasher::new(),
         bytes: 0,
     };
-    let mut writer = FileWriter::try_new(BufWriter::with_capacity(1 << 18, sum), &batch.schema())
-        .map_err(as_io)?;
-    let mut at = 0;
-    while at < batch.num_rows() {
-        let rows = BATCH_ROWS.min(batch.num_rows() - at);
-        writer.write(&batch.slice(at, rows)).map_err(as_io)?;
-        at += rows;
-    }
-    let buffered = writer.into_inner().map_err(as_io)?;
+    let codec = Codec::of_file(file).map_err(io::Error::other)?;
+    let mut buffered = BufWriter::with_capacity(1 << 18, sum);
+    codec.encoding().encode(batch, &mut buffered)?;
     let sum = buffered
         .into_inner()
         .map_err(io::IntoInnerError::into_error)?;
-    sum.inner.sync_all()?;
+    sum.inner.finish()?;
     Ok((sum.bytes, sum.crc.finalize()))
 }
 
-fn as_io(cause: ArrowError) -> io::Error {
-    match cause {
-        ArrowError::IoError(_, cause) => cause,
-        other => io::Error::other(other),
-    }
-}
-
 /// Reads a segment whose bytes are those written: no byte is decoded before that is known.
-pub fn read(dir: &Path, segment: &SegmentInfo) -> Result<Vec<RecordBatch>, StateError> {
-    let path = dir.join(&segment.file);
-    let bytes = fs::read(&path).map_err(failed("read the segment", &path))?;
+pub fn read(objects: &dyn Objects, segment: &SegmentInfo) -> Result<Vec<RecordBatch>, StateError> {
+    let name = object(&segment.file);
+    let bytes = objects.load(&name)?;
     let damaged = |place: &str, detail: String| StateError::Damaged {
-        path: path.clone(),
+        path: objects.path(&name),
         place: place.to_owned(),
         detail,
     };
@@ -83,16 +74,17 @@ pub fn read(dir: &Path, segment: &SegmentInfo) -> Result<Vec<RecordBatch>, State
     if let Some(detail) = compare(segment, bytes.len() as u64, crc) {
         return Err(damaged("its checksum", detail));
     }
-    FileReader::try_new(Cursor::new(bytes), None)
-        .and_then(Iterator::collect)
-        .map_err(|cause| damaged("its columns", cause.to_string()))
+    let codec = Codec::of_file(&segment.file)
+        .map_err(|end| damaged("its name", format!("this build has no codec '{end}'")))?;
+    let decoded = codec.encoding().decode(bytes);
+    decoded.map_err(|detail| damaged("its columns", detail))
 }
 
 /// Reads segments one after another, each when its rows are asked for.
-pub fn layer(dir: &Path, segments: &[SegmentInfo]) -> Layer {
-    let (dir, segments) = (dir.to_owned(), segments.to_vec());
+pub fn layer(objects: &Arc<dyn Objects>, segments: &[SegmentInfo]) -> Layer {
+    let (objects, segments) = (Arc::clone(objects), segments.to_vec());
     let batches = move |segment: SegmentInfo| {
-        let (read, failed) = match read(&dir, &segment) {
+        let (read, failed) = match read(&*objects, &segment) {
             Ok(batches) => (batches, None),
             Err(error) => (Vec::new(), Some(Err(MergeError(error.to_string())))),
         };
@@ -102,25 +94,16 @@ pub fn layer(dir: &Path, segments: &[SegmentInfo]) -> Layer {
 }
 
 /// What is wrong with a segment's bytes, if anything is.
-pub fn verify(dir: &Path, segment: &SegmentInfo) -> Option<String> {
-    let sum = || -> io::Result<(u64, u32)> {
-        let mut file = File::open(dir.join(&segment.file))?;
-        let mut crc = crc32fast::Hasher::new();
-        let mut buffer = vec![0; 1 << 18];
-        let mut bytes = 0;
-        loop {
-            match file.read(&mut buffer)? {
-                0 => return Ok((bytes, crc.finalize())),
-                n => {
-                    crc.update(&buffer[..n]);
-                    bytes += n as u64;
-                }
-            }
-        }
-    };
-    match sum() {
-        Ok((bytes, crc)) => compare(segment, bytes, crc),
-        Err(cause) => Some(format!("it cannot be read: {cause}")),
+pub fn verify(objects: &dyn Objects, segment: &SegmentInfo) -> Option<String> {
+    let (mut crc, mut bytes) = (crc32fast::Hasher::new(), 0);
+    let scanned = objects.scan(&object(&segment.file), &mut |piece| {
+        crc.update(piece);
+        bytes += piece.len() as u64;
+    });
+    match scanned {
+        Ok(()) => compare(segment, bytes, crc.finalize()),
+        Err(StateError::Io { cause, .. }) => Some(format!("it cannot be read: {cause}")),
+        Err(other) => Some(format!("it cannot be read: {other}")),
     }
 }
 
@@ -136,7 +119,7 @@ fn compare(segment: &SegmentInfo, bytes: u64, crc: u32) -> Option<String> {
 
 /// Sums up what passes through.
 struct Summing {
-    inner: File,
+    inner: Box<dyn Unfinished>,
     crc: crc32fast::Hasher,
     bytes: u64,
 }

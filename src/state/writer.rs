@@ -1,18 +1,17 @@
 //! Writing a checkpoint: segments from any thread, then one manifest that makes them count.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow_array::RecordBatch;
 
-use super::checkpoint::{manifest_path, segments_path};
+use super::checkpoint::manifest_name;
+use super::codec::Codec;
 use super::error::StateError;
-use super::files::{replace, seal, sync_dir};
-use super::manifest::{ARROW, Manifest, SegmentInfo, VERSION};
+use super::files::seal;
+use super::manifest::{Manifest, SegmentInfo, VERSION};
 use super::segment;
-use super::store::Shelf;
+use super::shelf::Shelf;
 use crate::time::{Epoch, reading_plain_times};
 use crate::view::CheckpointInfo;
 
@@ -45,6 +44,8 @@ struct DraftState {
     layered: BTreeMap<String, Option<i64>>,
     /// Nothing more is taken: published, or a segment failed.
     closed: bool,
+    /// Whether its manifest may be there, although nobody said that it is.
+    tried: bool,
     published: bool,
 }
 
@@ -69,8 +70,8 @@ impl CheckpointWriter {
         self.0.state().layered.insert(boundary.to_owned(), note);
     }
 
-    /// Writes rows of a boundary as one durable segment. A worker's segments are written in order.
-    /// After an error the checkpoint cannot be published any more.
+    /// Writes rows of a boundary as one segment. A worker's segments are written in order. After an
+    /// error the checkpoint cannot be published any more.
     pub fn write_segment(
         &self,
         boundary: &str,
@@ -83,8 +84,10 @@ impl CheckpointWriter {
             state.under_way += 1;
             state.started
         };
-        let file = file_name(self.0.epoch, number, boundary, &worker.to_string());
-        let written = segment::write(&segments_path(&self.0.shelf.dir), file, worker, batch);
+        let shelf = &self.0.shelf;
+        let by = worker.to_string();
+        let file = file_name(self.0.epoch, number, boundary, &by, shelf.codec);
+        let written = segment::write(&*shelf.objects, file, worker, batch);
         let mut state = self.0.state();
         state.under_way -= 1;
         match &written {
@@ -115,6 +118,9 @@ impl CheckpointWriter {
             state.closed = true;
             (state.written.clone(), state.layered.clone())
         };
+        let names: Vec<String> = (written.values().flatten())
+            .map(|segment| segment::object(&segment.file))
+            .collect();
         draft.shelf.build_on(&mut manifest, &layered);
         for (boundary, mut segments) in written {
             let Some(entry) = manifest.boundaries.get_mut(&boundary) else {
@@ -134,12 +140,14 @@ impl CheckpointWriter {
         manifest.version = VERSION;
         manifest.epoch = draft.epoch;
         manifest.run = draft.run;
-        ARROW.clone_into(&mut manifest.codec);
+        manifest.codec = draft.shelf.codec.to_string();
+        manifest.build = draft.shelf.codec.build();
         let body = serde_json::to_string_pretty(&manifest).expect("a manifest's keys are text");
         debug_assert!(reading_plain_times(|| serde_json::from_str::<Manifest>(&body)).is_ok());
-        let dir = &draft.shelf.dir;
-        sync_dir(&segments_path(dir))?;
-        replace(&manifest_path(dir, draft.epoch), seal(&body).as_bytes())?;
+        let objects = &draft.shelf.objects;
+        objects.settle(&names)?;
+        draft.state().tried = true;
+        objects.publish(&manifest_name(draft.epoch), seal(&body).into_bytes())?;
         draft.state().published = true;
         draft.shelf.published(&manifest);
         if let Err(cause) = draft.shelf.retire() {
@@ -151,7 +159,13 @@ impl CheckpointWriter {
 }
 
 /// The name of a segment's file.
-pub(super) fn file_name(epoch: Epoch, number: usize, boundary: &str, by: &str) -> String {
+pub(super) fn file_name(
+    epoch: Epoch,
+    number: usize,
+    boundary: &str,
+    by: &str,
+    codec: Codec,
+) -> String {
     let plain = |c: char| {
         if c.is_ascii_alphanumeric() || c == '-' {
             c
@@ -160,7 +174,8 @@ pub(super) fn file_name(epoch: Epoch, number: usize, boundary: &str, by: &str) -
         }
     };
     let name: String = boundary.chars().take(NAME_LETTERS).map(plain).collect();
-    format!("{epoch:020}.{number:05}.{name}.{by}.arrow")
+    let end = codec.extension();
+    format!("{epoch:020}.{number:05}.{name}.{by}.{end}")
 }
 
 impl Draft {
@@ -188,15 +203,9 @@ impl Drop for Draft {
         if state.published {
             return;
         }
-        // Where publishing failed half way the manifest may stand, and then its segments must.
-        let removed = fs::remove_file(manifest_path(&self.shelf.dir, self.epoch));
-        if removed.is_ok() || removed.is_err_and(|cause| cause.kind() == ErrorKind::NotFound) {
-            let segments = segments_path(&self.shelf.dir);
-            for segment in state.written.values().flatten() {
-                // What cannot be removed now is collected later.
-                drop(fs::remove_file(segments.join(&segment.file)));
-            }
-        }
-        self.shelf.release();
+        let names: Vec<String> = (state.written.values().flatten())
+            .map(|segment| segment::object(&segment.file))
+            .collect();
+        self.shelf.give_up(self.epoch, state.tried, &names);
     }
 }

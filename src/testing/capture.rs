@@ -141,6 +141,7 @@ impl Vault for Safe {
         Saved {
             layers: kept.layers.into_iter().map(layer).collect(),
             is_of_changes: kept.is_of_changes,
+            is_to_be_rewritten: false,
             note: kept.note,
         }
     }

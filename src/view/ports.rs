@@ -114,6 +114,9 @@ pub trait Checkpoints: Send + Sync {
         reply: Box<dyn FnOnce(Result<CheckpointInfo, String>) + Send>,
     );
 
+    /// Why the last one that was tried failed, if it did.
+    fn problem(&self) -> Option<String>;
+
     /// The retained ones, newest first.
     fn list(&self) -> Vec<CheckpointInfo>;
 }

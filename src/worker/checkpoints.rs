@@ -128,6 +128,7 @@ impl Taker {
             }
             Err(error) => {
                 tracing::error!(%error, "no checkpoint is taken");
+                self.store.note(Some(error.to_string()));
                 for reply in replies {
                     reply(Err(error.to_string()));
                 }
@@ -182,6 +183,7 @@ impl Taker {
                 tracing::error!(epoch, %error, "the checkpoint failed; the older ones stand");
             }
         }
+        self.store.note(result.as_ref().err().cloned());
         for reply in taking.replies {
             reply(result.clone());
         }
@@ -192,13 +194,11 @@ impl Taker {
             tracing::warn!(%error, "old checkpoints are kept longer");
             None
         })?;
-        while self
-            .retained
-            .front()
-            .is_some_and(|(epoch, _)| *epoch < needed)
-        {
-            self.retained.pop_front();
-        }
+        // One with a label stays, and those between it and the newest ones go.
+        let kept = self.store.list().unwrap_or_default();
+        let is_kept = |epoch: Epoch| kept.iter().any(|checkpoint| checkpoint.epoch == epoch);
+        self.retained
+            .retain(|(epoch, _)| *epoch >= needed && is_kept(*epoch));
         // What is older than this process knows of may still be needed by an older checkpoint.
         let oldest = self.retained.front();
         oldest.filter(|(epoch, _)| *epoch == needed).cloned()
@@ -210,12 +210,12 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::state::DataDir;
+    use crate::state::{DataDir, StoreOptions};
 
     const INTERVAL: Duration = Duration::from_secs(10);
 
     fn taker(data: &DataDir, now: Instant) -> Taker {
-        let store = CheckpointStore::open(data, 2).unwrap();
+        let store = CheckpointStore::open(data, &StoreOptions::default()).unwrap();
         let sent = Box::new(BTreeMap::new);
         let snapshots = Snapshots::start(store.clone(), None, sent, Box::new(|_, _| {}));
         Taker::new(store, snapshots.unwrap(), 1, INTERVAL, 0, now)

@@ -14,8 +14,9 @@ use super::outlet::{LiveOutlet, Poison};
 use super::partitions::Partitions;
 use super::restore::{self, Fate};
 use super::run::{Dataflow, Hands, RunError, Setup};
-use super::sinks::{Known, Planned, SinkPlan, start_from};
+use super::sinks::{Known, Planned, SinkPlan};
 use super::snapshots::Snapshots;
+use super::start::Start;
 use crate::dataflow::clock::Times;
 use crate::query::{Catalog, Query};
 use crate::record::LastRecord;
@@ -39,8 +40,6 @@ pub struct LiveOptions {
     pub max_ahead: Duration,
     /// How often a checkpoint is taken.
     pub snapshot_interval: Duration,
-    /// How many checkpoints are kept; at least 2.
-    pub retain: usize,
     /// How much of the past views keep.
     pub history: History,
     /// How far a partition may run ahead of the slowest of its stream, by stream; as far as it will
@@ -103,8 +102,8 @@ pub struct Work {
     pub sources: Vec<Box<dyn Source>>,
     /// The sinks of their answers; each names one of the queries.
     pub sinks: Vec<SinkPlan>,
-    /// Where state is kept.
-    pub data: DataDir,
+    /// Where state is kept, and what of it to start from.
+    pub start: Start,
     /// Tells the time of day.
     pub clock: Clock,
 }
@@ -135,6 +134,10 @@ impl Checkpoints for Live {
         }
     }
 
+    fn problem(&self) -> Option<String> {
+        self.store.problem()
+    }
+
     fn list(&self) -> Vec<CheckpointInfo> {
         self.store.list().unwrap_or_else(|error| {
             tracing::error!(%error, "checkpoints cannot be listed");
@@ -160,13 +163,11 @@ impl Live {
             catalog,
             sources,
             sinks,
-            data,
+            start,
             clock,
         } = work;
+        let (data, store, journal) = (start.data, start.store, start.journal);
         let now = Instant::now();
-        let store = CheckpointStore::open(&data, options.retain)?;
-        let journal = Journal::open(&data)?;
-        let start = start_from(&store, &journal, &sinks)?;
         let saved = saved(start.checkpoint, &catalog, &sources, &journal)?;
         let (times, restored) = (saved.times, saved.epoch.map(|(epoch, _)| epoch));
         let views = Arc::new(views(&catalog, &data, &options));

@@ -7,6 +7,7 @@
 //! * [`replay`]: files to their end, final rows out; [`reproduce`]: epochs of a service once more
 //! * [`live`]: the service; its coordinator journals each epoch before it is fed
 //! * [`snapshots`], [`restore`]: checkpoints, written and read
+//! * `start`: what of them a service begins with
 //! * `sinks`: where answers go besides the views
 
 mod checkpoints;
@@ -23,6 +24,8 @@ pub mod restore;
 pub mod run;
 mod sinks;
 pub mod snapshots;
+mod start;
 
 pub use outlet::Poison;
 pub use sinks::SinkPlan;
+pub use start::Start;

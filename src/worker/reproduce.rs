@@ -18,7 +18,9 @@ use crate::dataflow::feed::Plan;
 use crate::dataflow::vault::{Encode, Saved, Vault, Work};
 use crate::query::{Catalog, Query};
 use crate::source::Source;
-use crate::state::{Checkpoint, CheckpointStore, Fingerprint, JournalEntry, JournalReader};
+use crate::state::{
+    BucketOptions, Checkpoint, CheckpointStore, Fingerprint, JournalEntry, JournalReader,
+};
 use crate::time::{Epoch, Timestamp, hours};
 
 /// How many epochs may be between the journal and the slowest worker.
@@ -32,6 +34,8 @@ pub struct Reproduction {
     pub catalog: Catalog,
     /// The sources of its streams, as the service had them.
     pub sources: Vec<Box<dyn Source>>,
+    /// In which bucket the checkpoints are; in the data directory where there is none.
+    pub bucket: Option<BucketOptions>,
     /// Which checkpoint to begin with; 0 for none, and then the journal must reach back to the
     /// first epoch. The newest that serves, where nothing is said.
     pub checkpoint: Option<Epoch>,
@@ -135,7 +139,7 @@ impl Reproduction {
             )));
         }
         let limit = self.checkpoint.or(self.to).unwrap_or(Epoch::MAX);
-        let store = CheckpointStore::inspect(data_dir);
+        let store = CheckpointStore::inspect(data_dir, self.bucket.as_ref())?;
         let chosen = store.newest_valid_through(limit)?;
         let Some(checkpoint) = chosen.filter(|_| self.checkpoint != Some(0)) else {
             return match self.checkpoint {

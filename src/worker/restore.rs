@@ -79,6 +79,7 @@ pub fn saved(checkpoint: Option<&Checkpoint>, boundary: &str, worker: Option<&Sh
     Saved {
         layers: layers.unwrap_or_default(),
         is_of_changes: state.is_some_and(|state| state.is_layered),
+        is_to_be_rewritten: checkpoint.is_some_and(|from| from.is_to_be_rewritten(boundary)),
         note: state.and_then(|state| state.note),
     }
 }

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::live::LiveError;
 use crate::query::{Catalog, QueryDef};
 use crate::sink::{Driver, Driving, Past, Sink};
-use crate::state::{Checkpoint, CheckpointStore, DataDir, Journal, StateError};
+use crate::state::{DataDir, Journal, StateError};
 use crate::time::Epoch;
 use crate::view::{Outbox, Sent, SinkSpec, Views};
 
@@ -23,50 +23,6 @@ pub struct SinkPlan {
     pub interval: Duration,
     /// Whether it sends the whole answer again, whatever it has sent before.
     pub restarts: bool,
-}
-
-/// What to start from.
-pub(super) struct Start {
-    /// The checkpoint to restore; `None` begins with the journal's first line.
-    pub checkpoint: Option<Checkpoint>,
-    /// How far each sink that goes on had sent when the newest checkpoint was taken.
-    pub sent: BTreeMap<String, Sent>,
-}
-
-/// Chooses the newest checkpoint that every sink can go on from. A sink of which nothing is noted,
-/// or that is to begin anew, has no say. Where there is none left for a sink, that sink will stop.
-pub(super) fn start_from(
-    store: &CheckpointStore,
-    journal: &Journal,
-    plans: &[SinkPlan],
-) -> Result<Start, StateError> {
-    let Some(newest) = store.newest_valid()? else {
-        return Ok(Start {
-            checkpoint: None,
-            sent: BTreeMap::new(),
-        });
-    };
-    let mut sent = newest.manifest().sinks.clone();
-    sent.retain(|name, _| {
-        let goes_on = |plan: &SinkPlan| plan.spec.name == *name && !plan.restarts;
-        plans.iter().any(goes_on)
-    });
-    let least = sent.values().map(|sent| sent.through).min();
-    let epoch = newest.manifest().epoch;
-    let checkpoint = match least.filter(|least| *least < epoch) {
-        None => Some(newest),
-        Some(least) => match store.newest_valid_through(least) {
-            Ok(Some(older)) => Some(older),
-            _ if reaches_back(journal)? => None,
-            _ => Some(newest),
-        },
-    };
-    Ok(Start { checkpoint, sent })
-}
-
-/// Whether the journal still has its first line.
-fn reaches_back(journal: &Journal) -> Result<bool, StateError> {
-    Ok(matches!(journal.read_after(0)?.next(), Some(Ok(_))))
 }
 
 /// The running sinks.

@@ -37,6 +37,7 @@ impl Vault for Memory {
                 .map(|layer| -> Layer { Box::new(layer.into_iter().map(Ok)) })
                 .collect(),
             is_of_changes: !*self.is_old.borrow(),
+            is_to_be_rewritten: false,
             note: *self.note.borrow(),
         }
     }

@@ -127,6 +127,11 @@ impl Checkpoints for FakeCheckpoints {
         }
     }
 
+    fn problem(&self) -> Option<String> {
+        let fails = self.fails.load(Ordering::SeqCst);
+        fails.then(|| "the store refused".to_owned())
+    }
+
     fn list(&self) -> Vec<CheckpointInfo> {
         vec![CHECKPOINT]
     }

@@ -61,7 +61,9 @@ impl EmbeddedLog {
             fs::create_dir_all(&stream_dir)
                 .map_err(|cause| LogError::io("make the directory", &stream_dir, cause))?;
             locks.push(lock(&stream_dir)?);
+            let begin = options.begins.get(&def.name).copied().unwrap_or(0);
             let found = recover(&stream_dir, &*disk, &options)?;
+            let found = found.beginning_with(begin, &stream_dir, &*disk)?;
             let visible = Visible::new(&def.name, found.segments);
             if by_name
                 .insert(def.name.clone(), (number, Arc::clone(&visible)))

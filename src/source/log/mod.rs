@@ -67,6 +67,8 @@ pub struct LogOptions {
     pub queue_posts: usize,
     /// How many bytes the waiting posts may have, over all streams.
     pub queue_bytes: usize,
+    /// With which position a stream begins that is not there: what came before is lost.
+    pub begins: BTreeMap<String, u64>,
     /// Streams that take no posts, and what they are read from: a post to one is told so.
     pub elsewhere: BTreeMap<String, String>,
 }
@@ -81,6 +83,7 @@ impl Default for LogOptions {
             max_keys: 10_000_000,
             queue_posts: 65_536,
             queue_bytes: 64 << 20,
+            begins: BTreeMap::new(),
             elsewhere: BTreeMap::new(),
         }
     }

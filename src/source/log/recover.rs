@@ -25,6 +25,36 @@ pub(super) struct Recovered {
     pub keys: Keys,
 }
 
+impl Recovered {
+    /// The same, where nothing was found with a segment that begins with a position.
+    pub fn beginning_with(
+        mut self,
+        first: u64,
+        dir: &Path,
+        disk: &dyn Disk,
+    ) -> Result<Recovered, LogError> {
+        if first == 0 || !self.segments.is_empty() {
+            return Ok(self);
+        }
+        let segment = Segment::empty(dir, first);
+        let header = SegmentHeader {
+            first,
+            previous_len: 0,
+        };
+        let create = || -> io::Result<Box<dyn DiskFile>> {
+            let file = disk.create(&segment.path)?;
+            file.write_at(&header.encode(), 0)?;
+            file.sync()?;
+            disk.sync_dir(dir)?;
+            Ok(file)
+        };
+        let file = create().map_err(|cause| LogError::io("create", &segment.path, cause))?;
+        self.active = Some(file);
+        self.segments.push_back(segment);
+        Ok(self)
+    }
+}
+
 /// Reads the directory of a stream.
 pub(super) fn recover(
     dir: &Path,

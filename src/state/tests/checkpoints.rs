@@ -100,7 +100,7 @@ pub(super) fn publish(store: &CheckpointStore, epoch: Epoch) {
 
 pub(super) fn opened(dir: &Path) -> (DataDir, CheckpointStore) {
     let data = DataDir::open(dir).unwrap();
-    let store = CheckpointStore::open(&data, 2).unwrap();
+    let store = CheckpointStore::open(&data, &StoreOptions::default()).unwrap();
     (data, store)
 }
 

@@ -110,7 +110,11 @@ fn what_was_never_published_is_ignored_and_collected() {
     )
     .unwrap();
     assert_eq!(
-        CheckpointStore::inspect(dir.path()).list().unwrap().len(),
+        CheckpointStore::inspect(dir.path(), None)
+            .unwrap()
+            .list()
+            .unwrap()
+            .len(),
         1
     );
     assert_eq!(files(dir.path()).len(), whole.len() + 3);

@@ -10,7 +10,7 @@ use crate::columns::fingerprint;
 use crate::dataflow::changes::{Changes, Lasting, identity_of};
 use crate::dataflow::vault::{Boundaries, Boundary};
 use crate::row::EncodeError;
-use crate::state::{BoundaryState, DataDir, Fingerprint};
+use crate::state::{BoundaryState, DataDir, Fingerprint, StoreOptions};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Row {
@@ -42,8 +42,12 @@ struct Rig {
 
 impl Rig {
     fn open(dir: &std::path::Path, workers: u64) -> Rig {
+        Rig::open_with(dir, workers, &StoreOptions::default())
+    }
+
+    fn open_with(dir: &std::path::Path, workers: u64, options: &StoreOptions) -> Rig {
         let data = DataDir::open(dir).unwrap();
-        let store = CheckpointStore::open(&data, 2).unwrap();
+        let store = CheckpointStore::open(&data, options).unwrap();
         let restored = store.newest_valid().unwrap();
         if let Some(restored) = &restored {
             store.resume(restored);
@@ -129,6 +133,49 @@ impl Rig {
     fn close(self) {
         drop((self.workers, self.boundaries));
         self.snapshots.finish();
+    }
+}
+
+#[cfg(feature = "abomonation")]
+#[test]
+fn another_codec_holds_all_rows_from_the_next_checkpoint_on() {
+    use crate::state::Codec;
+
+    let dir = tempfile::tempdir().unwrap();
+    let expected: Vec<Row> = (0..100).map(|key| Row { key, value: 7 }).collect();
+    let mut epoch = 0;
+    for codec in [Codec::Abomonation, Codec::Arrow, Codec::Abomonation] {
+        let options = StoreOptions {
+            codec,
+            ..StoreOptions::default()
+        };
+        let mut rig = Rig::open_with(dir.path(), 2, &options);
+        let mut found = Vec::new();
+        for worker in &mut rig.workers {
+            let restored = worker.restore().unwrap();
+            assert!(!restored.is_of_changes, "they are to be noted again");
+            for row in restored.rows {
+                found.push(row.clone());
+                worker.put(|| row);
+            }
+            worker.is_restored();
+        }
+        found.sort();
+        if epoch == 0 {
+            (0..100).for_each(|key| rig.put(key, 7));
+        } else {
+            assert_eq!(found, expected, "{codec}");
+        }
+        for _ in 0..2 {
+            epoch += 1;
+            rig.checkpoint(epoch).unwrap();
+        }
+        let newest = rig.store.newest_valid().unwrap().unwrap();
+        let end = format!(".{codec}");
+        let mut segments = newest.manifest().segments();
+        assert!(segments.all(|(_, segment)| segment.file.ends_with(&end)));
+        drop(segments);
+        rig.close();
     }
 }
 

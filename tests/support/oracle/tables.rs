@@ -198,7 +198,9 @@ fn in_days(
 fn estimated(hits: &[&Hit]) -> String {
     let parts: BTreeSet<u8> = hits.iter().map(|hit| hit.part).collect();
     let mut sizes = DDSketch::new(Config::defaults());
-    hits.iter().for_each(|hit| sizes.add(float_n(hit)));
+    for hit in hits {
+        sizes.add(float_n(hit));
+    }
     let half = sizes.quantile(0.5).expect("a half is a share");
     json(&(parts.len(), Float(half.expect("a window has records"))))
 }
