@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::error::StateError;
 use super::files::{UNFINISHED, create_dir, failed, names, replace, sync_dir};
@@ -22,7 +22,7 @@ impl Disk {
 
     /// Makes the directory where it is not there, and removes what was left unfinished.
     pub fn open(dir: PathBuf) -> Result<Disk, StateError> {
-        create_dir(&dir.join(SEGMENTS))?;
+        create_dir(&segments(&dir))?;
         sync_dir(&dir)?;
         for name in names(&dir)? {
             if name.ends_with(UNFINISHED) {
@@ -32,6 +32,11 @@ impl Disk {
         }
         Ok(Disk { dir })
     }
+}
+
+/// Where segments are: the name of a directory, which ends in no slash.
+fn segments(dir: &Path) -> PathBuf {
+    dir.join(SEGMENTS.trim_end_matches('/'))
 }
 
 impl Objects for Disk {
@@ -75,7 +80,7 @@ impl Objects for Disk {
 
     fn settle(&self, _names: &[String]) -> Result<(), StateError> {
         // The files are synced; this is for their directory entries.
-        sync_dir(&self.dir.join(SEGMENTS))
+        sync_dir(&segments(&self.dir))
     }
 
     fn publish(&self, name: &str, bytes: Vec<u8>) -> Result<(), StateError> {
