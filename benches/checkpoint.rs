@@ -3,9 +3,9 @@
 //! `WATERCLOCK_BENCH_KEYS` says how many keys one boundary has (1,000,000),
 //! `WATERCLOCK_BENCH_INTERVALS` how many checkpoints follow the first (40),
 //! `WATERCLOCK_BENCH_WORKERS` how many workers share it (2), and `WATERCLOCK_BENCH_CODEC` in which
-//! format it is saved (arrow, or abomonation with that feature). Each worker has a map from keys to
-//! counts, and notes its changes as every boundary does. Restarts, on as many workers and on others,
-//! run in processes of their own, so that the peak of their memory is theirs.
+//! format it is saved (arrow, or abomonation with that feature). Each worker has a map from keys
+//! to counts, and notes its changes as every boundary does. Restarts, on as many workers and on
+//! others, run in processes of their own, so that the peak of their memory is theirs.
 
 use std::collections::BTreeMap;
 use std::io::Write;
