@@ -9,7 +9,9 @@
 //! ```
 //!
 //! Times say what a step costs on this machine now. Instructions are the same on a busy machine,
-//! and so CI can tell a step that became slower.
+//! and so CI can tell a step that became slower. They are not those of another compiler, and of a
+//! processor with other vector instructions: valgrind shows those up to AVX2, and memchr and libc
+//! choose by them. So `hot.txt` says with what it was counted, and holds others less strictly.
 
 mod steps;
 
@@ -24,6 +26,8 @@ use steps::{STEPS, Step};
 /// What a step may gain in instructions before the check fails, in percent. Two runs of one build
 /// differ by less than one, since hash maps are seeded at random.
 const TOLERANCE: f64 = 5.0;
+/// The same where the compiler or the processor is another one.
+const TOLERANCE_ELSEWHERE: f64 = 25.0;
 /// How often each step is timed.
 const ROUNDS: usize = 11;
 
@@ -48,7 +52,8 @@ fn main() -> ExitCode {
             .map(|step| (step.name.to_owned(), count(step)))
             .collect();
         if has("--bless") {
-            std::fs::write(baseline_file(), written(&counts)).expect("the baseline is ours");
+            let text = format!("# {}\n{}", surroundings(), written(&counts));
+            std::fs::write(baseline_file(), text).expect("the baseline is ours");
         } else if has("--check") {
             return checked(&counts);
         }
@@ -108,6 +113,11 @@ fn count(step: &Step) -> f64 {
         .arg(format!("--callgrind-out-file={}", out.display()))
         .arg(own)
         .args(["--once", step.name])
+        // Nothing that depends on the number of cores, or on how long the steps take.
+        .env(
+            "_RJEM_MALLOC_CONF",
+            "narenas:1,dirty_decay_ms:-1,muzzy_decay_ms:-1",
+        )
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .status()
@@ -118,6 +128,24 @@ fn count(step: &Step) -> f64 {
     let total: f64 = (total.and_then(|total| total.trim().parse().ok())).expect("callgrind's sum");
     assert!(total > 0.0, "step '{}': nothing was counted", step.name);
     (total / per(step) * 10.0).round() / 10.0
+}
+
+/// What instructions depend on, besides the code.
+fn surroundings() -> String {
+    let output = Command::new("rustc").arg("--version").output();
+    let version = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let version = version.unwrap_or_default();
+    let compiler: Vec<&str> = version.split_whitespace().take(2).collect();
+    #[cfg(target_arch = "x86_64")]
+    let vectors = if std::arch::is_x86_feature_detected!("avx2") {
+        "avx2"
+    } else {
+        "sse2"
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    let vectors = "its own";
+    let processor = std::env::consts::ARCH;
+    format!("{}, {processor} with {vectors}", compiler.join(" "))
 }
 
 fn baseline_file() -> &'static str {
@@ -135,7 +163,8 @@ fn read(text: &str) -> Counts {
         let (step, count) = (words.next()?, words.next()?);
         Some((step.to_owned(), count.parse().ok()?))
     };
-    text.lines().filter_map(pair).collect()
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines.filter_map(pair).collect()
 }
 
 /// Compares with the baseline. That it can fail is seen each time: it must refuse these counts
@@ -144,23 +173,35 @@ fn checked(counts: &Counts) -> ExitCode {
     let lower = counts
         .iter()
         .map(|(step, count)| (step.clone(), 0.9 * count));
-    let lower: Counts = lower.collect();
-    assert!(!compared(&lower, counts).1, "the check lets anything pass");
+    let (_, passes) = compared(&lower.collect(), counts, TOLERANCE);
+    assert!(!passes, "the check lets anything pass");
     let text = std::fs::read_to_string(baseline_file()).unwrap_or_default();
-    let (table, is_good) = compared(&read(&text), counts);
+    let (was, is) = (text.lines().next().unwrap_or_default(), surroundings());
+    let is_alike = was.trim_start_matches("# ") == is;
+    let tolerance = if is_alike {
+        TOLERANCE
+    } else {
+        TOLERANCE_ELSEWHERE
+    };
+    let (table, is_good) = compared(&read(&text), counts, tolerance);
     say(&table);
+    if !is_alike {
+        say(&format!(
+            "counted with {is}, and benches/hot.txt with {was}: held to {tolerance} % only\n"
+        ));
+    }
     if is_good {
         return ExitCode::SUCCESS;
     }
     say(&format!(
-        "a step needs over {TOLERANCE} % more instructions than benches/hot.txt says, or is not \
-         in it; if that is meant: just hot-bless\n"
+        "a step needs over {tolerance} % more instructions than benches/hot.txt says, or is not in \
+         it; if that is meant: just hot-bless\n"
     ));
     ExitCode::FAILURE
 }
 
-/// A table of both, and whether no step became slower.
-fn compared(baseline: &Counts, counts: &Counts) -> (String, bool) {
+/// A table of both, and whether no step became slower than tolerated.
+fn compared(baseline: &Counts, counts: &Counts, tolerance: f64) -> (String, bool) {
     let mut table = format!("{:12} {:>10} {:>10}\n", "step", "before", "now");
     let mut is_good = true;
     for (step, now) in counts {
@@ -170,7 +211,7 @@ fn compared(baseline: &Counts, counts: &Counts) -> (String, bool) {
             continue;
         };
         let more = (now / before - 1.0) * 100.0;
-        is_good &= more <= TOLERANCE;
+        is_good &= more <= tolerance;
         let _ = writeln!(table, "{step:12} {before:10.1} {now:10.1} {more:+6.1} %");
     }
     (table, is_good)
