@@ -27,3 +27,5 @@ mod script;
 mod service;
 #[path = "faults/soak.rs"]
 mod soak;
+#[path = "faults/stale.rs"]
+mod stale;

@@ -171,7 +171,8 @@ fn read_at(token: &str) -> String {
     format!("/v1/queries/{QUERY}?limit=10000&after={token}")
 }
 
-fn post(service: &Client, number: usize) -> Result<Reply, Lost> {
+/// Posts what that post holds; when it was stored before, that is what it is told.
+pub fn post(service: &Client, number: usize) -> Result<Reply, Lost> {
     service.try_post("clicks", Some(&format!("post-{number}")), &lines(number))
 }
 
