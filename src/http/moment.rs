@@ -70,14 +70,15 @@ fn age_ms(state: &State, subject: &Subject<'_>, labels: &Labels) -> u64 {
 }
 
 /// Refuses a read while the service catches up, unless the reader takes an answer as old as the
-/// newest one there is. Nobody who asks for the present, or for an epoch by its number, does.
+/// newest one there is, and how old that is can be said. Nobody who asks for the present, or for an
+/// epoch by its number, does.
 fn allowed(
     state: &State,
     subject: &Subject<'_>,
     params: &ReadParams,
     newest: &Labels,
 ) -> Result<(), Problem> {
-    if params.at.is_some() {
+    if params.at.is_some() || !state.fresh.is_before(newest.epoch) {
         return Err(ReadError::NotReady.into());
     }
     let age = age_ms(state, subject, newest);

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use crate::layer::Layer;
-use crate::script::{Act, Actor, QUERY, expected, launch, post};
+use crate::script::{Act, Actor, QUERY, expected, launch, post, token};
 use crate::service::{Client, Launch, Service, until};
 
 /// Where what was posted is read: by the start, which checks it, and then by who catches up.
@@ -29,8 +29,7 @@ fn read(service: &Client, more: &str) -> crate::service::Reply {
 }
 
 fn token_of(service: &Client, number: usize) -> String {
-    let told = post(service, number).expect("it is there").ok();
-    told["token"].as_str().expect("a token").to_owned()
+    token(&post(service, number).expect("it is there"))
 }
 
 /// The rows that will not change any more.
