@@ -30,7 +30,7 @@ data! {
 
 data! {
     /// Where somebody is from then on.
-    pub struct User { user: Text, country: Text, at: Timestamp }
+    pub struct User { id: Text, country: Text, at: Timestamp }
 }
 
 impl Event for Click {
@@ -57,7 +57,7 @@ impl Event for User {
 impl Entity for User {
     type Key = Text;
     fn key(&self) -> Text {
-        self.user.clone()
+        self.id.clone()
     }
 }
 
@@ -161,7 +161,7 @@ fn runs(flow: Flow) -> Table<Windowed<Text>, u64> {
 }
 
 fn after_a_move(flow: Flow) -> Table<Windowed<Text>, u64> {
-    let moves = flow.stream::<User>().key_by(|user| user.user.clone());
+    let moves = flow.stream::<User>().key_by(|user| user.id.clone());
     by_user(&flow)
         .interval_join(moves, minutes(1), seconds(0))
         .key_by(|(_order, user)| user.country.clone())
@@ -308,8 +308,8 @@ pub fn lines(number: usize) -> [(&'static str, String); 2] {
     order(format!("guest-{number}"), 31, begin + 58_000);
     orders.push_str("{\"user\":\"u1\"}\n");
     let country = format!("c{}", number % 3);
-    let user = json!({"user": format!("u{}", number % 7), "country": country, "at": begin + 5_000});
-    let pace = json!({"user": "pace", "country": "none", "at": begin + 59_000});
+    let user = json!({"id": format!("u{}", number % 7), "country": country, "at": begin + 5_000});
+    let pace = json!({"id": "pace", "country": "none", "at": begin + 59_000});
     [("users", format!("{user}\n{pace}\n")), ("orders", orders)]
 }
 

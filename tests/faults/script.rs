@@ -135,9 +135,10 @@ impl Actor {
                 }
                 Act::Read => {
                     let answer = reply.json();
-                    let rows = match self.of_kinds {
-                        true => &answer["queries"][QUERY]["rows"],
-                        false => &answer["rows"],
+                    let rows = if self.of_kinds {
+                        &answer["queries"][QUERY]["rows"]
+                    } else {
+                        &answer["rows"]
                     };
                     assert_eq!(*rows, expected(self.posted), "{act:?}");
                     Told::Shown(answer["as_of"].as_u64().expect("an epoch"), answer)
