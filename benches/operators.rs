@@ -125,6 +125,8 @@ fn curve(name: &str, query: Query, probed: &str, probe: impl Fn(i64) -> String) 
     while upto <= LONGEST {
         steps.epoch(Round::new().records("lefts", 0, &lines(held, upto - held, 1)));
         steps.settle();
+        // What a checkpoint is to save of them is another cost, of each event once.
+        steps.checkpoint();
         held = upto;
         let each = timed(&mut steps, probed, &probe(held));
         say(&format!("{name}, {held} held: {each:?} an event\n"));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -193,7 +194,7 @@ pub struct Chunk {
     /// How positions advance.
     pub positions: Positions,
     /// The raw bytes.
-    pub bytes: Arc<[u8]>,
+    pub bytes: Bytes,
     /// The runs of records in `bytes`, in order.
     pub spans: Vec<Span>,
     /// How many positions from `start` on were never read, because their records are gone.

@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -43,7 +44,7 @@ impl From<ArrowError> for MergeError {
     }
 }
 
-/// The batches of one layer: each sorted, and all of one before all of the next.
+/// The batches of one layer: each sorted, all of one before all of the next, each row at most once.
 pub type Layer = Box<dyn Iterator<Item = Result<RecordBatch, MergeError>>>;
 
 /// What stands beside each row of a batch of changes.
@@ -96,6 +97,11 @@ fn with_share(mut schema: Schema, share: Option<Share>) -> SchemaRef {
 /// What a batch says that all its rows are in.
 pub fn share_of(batch: &RecordBatch) -> Option<Share> {
     batch.schema_ref().metadata().get(SHARE)?.parse().ok()
+}
+
+/// Whether the owners of a batch's rows were hashed in that way.
+pub fn is_hashed(batch: &RecordBatch, hashing: u64) -> bool {
+    batch.schema_ref().metadata().get(HASHING) == Some(&format!("{hashing:016x}"))
 }
 
 /// Whether a batch has the columns of changes.
@@ -159,6 +165,29 @@ struct Held {
     of: Option<u64>,
     /// Where the batch is among those gathered.
     places: RefCell<BTreeMap<Group, usize>>,
+}
+
+impl Held {
+    /// The first row from one on that is not before an identity. Looks twice as far each time: it
+    /// may be the next row, or none of many.
+    fn not_before(&self, from: usize, identity: &[u8]) -> usize {
+        let rows = self.batch.num_rows();
+        let is_before = |row: usize| self.identities.value(row) < identity;
+        let (mut low, mut step) = (from, 1);
+        while low + step <= rows && is_before(low + step - 1) {
+            (low, step) = (low + step, step * 2);
+        }
+        let mut high = (low + step).min(rows);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if is_before(middle) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
 }
 
 /// A schema, and a worker where rows are dealt.
@@ -260,12 +289,11 @@ impl Merge {
         if known.is_none() {
             self.schemas.push(Arc::clone(&schema));
         }
-        let is_hashed = |by: u64| schema.metadata().get(HASHING) == Some(&format!("{by:016x}"));
         let is_comparable = match &self.wanted {
-            Wanted::Owned { hashing, .. } => is_hashed(*hashing),
+            Wanted::Owned { hashing, .. } => is_hashed(&batch, *hashing),
             Wanted::Standing | Wanted::Changes => false,
         };
-        let dealt = self.dealt.filter(|share| is_hashed(share.hashing));
+        let dealt = self.dealt.filter(|share| is_hashed(&batch, share.hashing));
         let of = dealt.map(|share| share.of);
         Ok(Held {
             batch,
@@ -289,15 +317,18 @@ impl Merge {
                 }
             }
         }
-        while let Some(head) = self.heads.pop() {
-            let Head { held, at, layer } = &head;
-            let is_new = self.last.as_ref().is_none_or(|(last, row)| {
-                last.identities.value(*row) != held.identities.value(*at)
+        while let Some(Head { held, at, layer }) = self.heads.pop() {
+            let is_known = self.last.as_ref().is_some_and(|(last, row)| {
+                last.identities.value(*row) == held.identities.value(at)
             });
-            let (held, at, layer) = (Rc::clone(held), *at, *layer);
-            let full = if is_new { self.take(&held, at) } else { None };
-            self.last = Some((Rc::clone(&held), at));
-            self.advance(held, at + 1, layer)?;
+            // Up to where no other layer has a row, all are taken in one go.
+            let end = match self.heads.peek() {
+                Some(next) => held.not_before(at + 1, next.identity()),
+                None => held.batch.num_rows(),
+            };
+            let (reached, full) = self.take(&held, at + usize::from(is_known)..end);
+            self.last = Some((Rc::clone(&held), reached - 1));
+            self.advance(held, reached, layer)?;
             if full.is_some() {
                 return Ok(full);
             }
@@ -328,25 +359,34 @@ impl Merge {
         }
     }
 
-    /// Gathers a row if it is wanted; says of which schema a batch is full.
-    fn take(&mut self, held: &Rc<Held>, at: usize) -> Option<Group> {
-        let stands = held.diffs.value(at) > 0;
-        let is_wanted = match &self.wanted {
-            Wanted::Changes => true,
-            Wanted::Standing | Wanted::Owned { .. } => stands,
-        };
-        if !is_wanted {
-            return None;
-        }
-        let group = (held.schema, held.of.map(|of| held.owners.value(at) % of));
-        let gathered = self.gathered.entry(group).or_default();
+    /// Gathers those of some rows that are wanted, until a batch is full; says how far it came, and
+    /// of which schema the batch is.
+    fn take(&mut self, held: &Rc<Held>, rows: Range<usize>) -> (usize, Option<Group>) {
         let mut places = held.places.borrow_mut();
-        let place = *places.entry(group).or_insert_with(|| {
-            gathered.batches.push(Rc::clone(held));
-            gathered.batches.len() - 1
-        });
-        gathered.rows.push((place, at));
-        (gathered.rows.len() >= BATCH_ROWS).then_some(group)
+        for at in rows.clone() {
+            let stands = || held.diffs.value(at) > 0;
+            let is_wanted = match &self.wanted {
+                Wanted::Changes => true,
+                Wanted::Standing => stands(),
+                Wanted::Owned { owns, .. } => {
+                    stands() && (!held.is_comparable || owns(held.owners.value(at)))
+                }
+            };
+            if !is_wanted {
+                continue;
+            }
+            let group = (held.schema, held.of.map(|of| held.owners.value(at) % of));
+            let gathered = self.gathered.entry(group).or_default();
+            let place = *places.entry(group).or_insert_with(|| {
+                gathered.batches.push(Rc::clone(held));
+                gathered.batches.len() - 1
+            });
+            gathered.rows.push((place, at));
+            if gathered.rows.len() >= BATCH_ROWS {
+                return (at + 1, Some(group));
+            }
+        }
+        (rows.end, None)
     }
 
     fn flush(&mut self, group: Group) -> Result<RecordBatch, MergeError> {

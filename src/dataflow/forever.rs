@@ -97,6 +97,7 @@ where
         out: &mut Vec<((K, A::Out), Epoch, isize)>,
     ) {
         if let Some(restored) = self.changes.restore() {
+            self.accs.reserve(restored.expected);
             for row in restored.rows {
                 self.take(clock.epoch, row, out);
             }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::changes::{Lasting, hashing};
-use crate::columns::merge::{Layer, Merge, Wanted, is_of_changes, rows_of};
+use crate::columns::merge::{Layer, Merge, Wanted, is_hashed, is_of_changes, rows_of};
 use crate::columns::share::Share;
 use crate::columns::{ColumnError, columns_of, fingerprint, from_batch};
 use crate::time::Epoch;
@@ -41,6 +41,8 @@ pub struct Saved {
     pub is_to_be_rewritten: bool,
     /// The number that was saved with the rows.
     pub note: Option<i64>,
+    /// About how many rows of this worker there are.
+    pub expected: usize,
 }
 
 /// Keeps the rows of state boundaries over restarts.
@@ -76,6 +78,8 @@ pub struct Restored<R> {
     pub note: Option<i64>,
     /// Whether they were saved change by change, and only changes are to be saved next.
     pub is_of_changes: bool,
+    /// About how many there are: room for them may be made at once.
+    pub expected: usize,
 }
 
 /// What is known of a boundary without running it.
@@ -132,19 +136,28 @@ impl Boundary {
             is_of_changes,
             is_to_be_rewritten,
             note,
+            expected,
         } = self.vault.restore(&self.name);
-        let (name, owns) = (self.name.clone(), Rc::new(owns));
+        let (name, owns, hashing) = (self.name.clone(), Rc::new(owns), hashing());
         let batches: Layer = if is_of_changes {
-            let (hashing, owns) = (hashing(), Rc::clone(&owns));
+            let owns = Rc::clone(&owns);
             let owns = Box::new(move |owner| owns(owner));
             Box::new(Merge::new(layers, Wanted::Owned { hashing, owns }))
         } else {
             Box::new(layers.into_iter().flatten())
         };
-        let rows = batches.flat_map(move |batch| decoded::<R>(&name, batch));
-        let rows = Box::new(rows.filter(move |row| owns(row.owner())));
+        let rows = batches.flat_map(move |batch| {
+            let is_told = batch.as_ref().is_ok_and(|it| is_hashed(it, hashing));
+            let mut rows = decoded::<R>(&name, batch);
+            // Of the others the merge has let none through.
+            if !is_told {
+                rows.retain(|row| owns(row.owner()));
+            }
+            rows
+        });
         Restored {
-            rows,
+            rows: Box::new(rows),
+            expected,
             note,
             is_of_changes: is_of_changes && !is_to_be_rewritten,
         }
@@ -204,6 +217,7 @@ impl Vault for NoVault {
             is_of_changes: false,
             is_to_be_rewritten: false,
             note: None,
+            expected: 0,
         }
     }
 

@@ -208,7 +208,7 @@ where
         Ok(())
     });
     let worker = u32::try_from(flow.scope().index()).expect("there are few workers");
-    let mut failing = Failing::new(&boundary, &flow.fail);
+    let mut failing = Failing::new(Some(&boundary), &flow.fail);
     let mut appended = Appended::new(worker, keep, boundary, flow.owns());
     let watermark = flow.watermark();
     let logic = move |clock: &Clock, batches: Vec<Batched<T>>, _: &mut Vec<()>, _: &mut Vec<()>| {

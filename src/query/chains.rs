@@ -1,6 +1,5 @@
 //! Sessions of the rows of a table.
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use differential_dataflow::AsCollection;
@@ -8,10 +7,10 @@ use differential_dataflow::hashable::Hashable;
 use timely::dataflow::channels::pact::Exchange;
 
 use super::Table;
+use super::failing::Failing;
 use crate::dataflow::aggregate::{Aggregate, Count};
 use crate::dataflow::chains::{Chains, Change};
 use crate::dataflow::clock::Clock;
-use crate::dataflow::decode::guard;
 use crate::dataflow::keyed::Arrangeable;
 use crate::dataflow::retire::{by_update_time, retire};
 use crate::time::{Timestamp, Window, millis_of};
@@ -94,19 +93,15 @@ impl<'s, K: Arrangeable, V: Arrangeable> Sessions<'s, K, V> {
         let (flow, rows) = (self.rows.flow, self.rows.rows.inner);
         let gap = millis_of(self.gap).max(1);
         let mut chains = Chains::new(gap, aggregate, flow.final_only());
-        let (fail, mut has_failed) = (Rc::clone(&flow.fail), false);
+        let mut failing = Failing::new(None, &flow.fail);
         let pact = Exchange::new(|((key, _), ..): &Change<K, V>| key.hashed());
         let clocks = flow.clocks();
         let sessions = retire(rows, clocks, pact, by_update_time, "Row sessions", |_| {
             move |clock: &Clock, changes, out: &mut Vec<_>, _: &mut Vec<()>| {
-                if has_failed {
-                    return;
-                }
-                if let Err(reason) = guard(|| chains.retire(clock, changes, out)) {
-                    has_failed = true;
-                    out.clear();
-                    fail(reason);
-                }
+                failing.retire(clock, out, |out| {
+                    chains.retire(clock, changes, out);
+                    Ok(())
+                });
             }
         });
         Table::new(flow, sessions.main.as_collection())

@@ -116,7 +116,7 @@ impl WindowKind for Records {
         });
         let name = format!("records-{}-{}", aggregate.name(), self.size);
         let boundary = flow.boundary::<Saved<K, A::Acc>>(&name);
-        let mut failing = Failing::new(&boundary, &flow.fail);
+        let mut failing = Failing::new(Some(&boundary), &flow.fail);
         let mut counted = Counted::new(shape, aggregate, boundary, flow.owns());
         let watermark = flow.watermark();
         let pact = Exchange::new(|event: &Arriving<K, A::Acc>| event.key.hashed());

@@ -1,4 +1,4 @@
-//! A boundary whose user code may panic.
+//! An operator with state whose user code may panic.
 
 use std::rc::Rc;
 
@@ -8,19 +8,19 @@ use crate::dataflow::decode::guard;
 use crate::dataflow::feed::Mark;
 use crate::dataflow::vault::Boundary;
 
-/// Runs a boundary epoch by epoch until its user code fails. From then on nothing comes out, and
-/// each checkpoint fails: what was left half done must not be saved, and a restart goes on from an
-/// older one.
+/// Runs an operator epoch by epoch until its user code fails. From then on nothing comes out, and
+/// each checkpoint of its boundary, if it is one, fails: what was left half done must not be saved,
+/// and a restart goes on from an older one.
 pub(super) struct Failing {
-    boundary: Boundary,
+    boundary: Option<Boundary>,
     fail: Fail,
     has_failed: bool,
 }
 
 impl Failing {
-    pub fn new(boundary: &Boundary, fail: &Fail) -> Failing {
+    pub fn new(boundary: Option<&Boundary>, fail: &Fail) -> Failing {
         Failing {
-            boundary: boundary.clone(),
+            boundary: boundary.cloned(),
             fail: Rc::clone(fail),
             has_failed: false,
         }
@@ -40,8 +40,11 @@ impl Failing {
             out.clear();
             (self.fail)(reason);
         }
-        if self.has_failed && clock.mark == Mark::Checkpoint {
-            self.boundary.refuse(clock.epoch);
+        if self.has_failed
+            && clock.mark == Mark::Checkpoint
+            && let Some(boundary) = &self.boundary
+        {
+            boundary.refuse(clock.epoch);
         }
     }
 }

@@ -178,7 +178,7 @@ where
 
         let boundary = flow.boundary::<Total<K, A::Acc>>(&format!("forever-{}", aggregate.name()));
         let final_only = flow.final_only();
-        let mut failing = Failing::new(&boundary, &flow.fail);
+        let mut failing = Failing::new(Some(&boundary), &flow.fail);
         let mut totals = Totals::new(aggregate, boundary, flow.owns(), final_only);
         let pact = Exchange::new(|total: &Total<K, A::Acc>| {
             differential_dataflow::hashable::Hashable::hashed(&total.key)

@@ -7,7 +7,7 @@ use differential_dataflow::AsCollection;
 use differential_dataflow::hashable::Hashable;
 use serde::{Deserialize, Serialize};
 use timely::dataflow::Stream as Flowing;
-use timely::dataflow::channels::pact::{Exchange, ParallelizationContract, Pipeline};
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::Operator;
 
 use super::Table;
@@ -17,11 +17,10 @@ use super::stamp::Stamp;
 use super::stream::{Keyed, transform};
 use super::table::{Known, each};
 use crate::dataflow::clock::Clock;
-use crate::dataflow::decode::{Batch, Rec, guard};
+use crate::dataflow::decode::{Batch, guard};
 use crate::dataflow::kept::{Going, Kept, Saved};
 use crate::dataflow::keyed::Arrangeable;
 use crate::dataflow::retire::{retire, stamped};
-use crate::dataflow::vault::Boundary;
 use crate::time::{Epoch, millis_of};
 
 /// A record kept as a row.
@@ -29,19 +28,6 @@ use crate::time::{Epoch, millis_of};
 struct Row<T> {
     stamp: Stamp,
     record: T,
-}
-
-/// The same in a replay, where rows are not saved: they may lie on any worker.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-struct Brief<T> {
-    time: i64,
-    record: T,
-}
-
-impl<T> Going for Brief<T> {
-    fn goes_at(&self, how_long: Option<i64>) -> i64 {
-        how_long.map_or(i64::MAX, |how_long| self.time.saturating_add(how_long))
-    }
 }
 
 impl<T> Going for Row<T> {
@@ -114,74 +100,35 @@ where
         "keep-forever"
     };
     let boundary = flow.boundary::<Saved<K, Row<T>>>(kind);
-    let batches = stream.batches;
-    match (how_long, flow.final_only()) {
-        (None, true) => passed(flow, batches, key),
-        (Some(_), true) => {
-            let row = |record: &Rec<T>| Brief {
-                time: record.time,
-                record: record.data.clone(),
-            };
-            let events = arriving(&flow, batches, key, how_long, row);
-            rows_of(flow, events, Pipeline, (boundary, how_long), |row| {
-                row.record
-            })
-        }
-        (_, false) => {
-            let names = flow.names();
-            let row = move |record: &Rec<T>| Row {
-                stamp: Stamp::of(record, &names),
-                record: record.data.clone(),
-            };
-            let events = arriving(&flow, batches, key, how_long, row);
-            let pact = Exchange::new(|(key, _): &(K, Row<T>)| key.hashed());
-            let kept = rows_of(flow, events, pact, (boundary, how_long), |row| row.record);
-            kept.known(Known {
-                only_grows: how_long.is_none(),
-                is_placed: true,
-            })
-        }
+    if how_long.is_none() && flow.final_only() {
+        return passed(flow, stream.batches, key);
     }
-}
-
-/// Records with their keys, on their way to be kept.
-fn arriving<'s, K: Arrangeable, T: Arrangeable, R: Arrangeable>(
-    flow: &Flow<'s>,
-    batches: Flowing<'s, Epoch, Vec<Batch<T>>>,
-    key: Rc<dyn Fn(&T) -> K>,
-    how_long: Option<i64>,
-    row: impl Fn(&Rec<T>) -> R + 'static,
-) -> Flowing<'s, Epoch, Vec<(K, R)>> {
-    let events = transform(flow, batches, "Keep", move |record, out| {
+    let names = flow.names();
+    let events = transform(&flow, stream.batches, "Keep", move |record, out| {
         let is_late = |how_long| record.watermark >= record.time.saturating_add(how_long);
         if how_long.is_some_and(is_late) {
             return Err("late".to_owned());
         }
         let key = guard(|| key(&record.data))?;
-        out.push((key, row(record)));
+        let (stamp, record) = (Stamp::of(record, &names), record.data.clone());
+        out.push((key, Row { stamp, record }));
         Ok(())
     });
-    unbatched(events)
-}
-
-/// The boundary's table.
-fn rows_of<'s, K: Arrangeable, T: Arrangeable, R: Arrangeable + Going>(
-    flow: Flow<'s>,
-    events: Flowing<'s, Epoch, Vec<(K, R)>>,
-    pact: impl ParallelizationContract<Epoch, Vec<(K, R)>>,
-    (boundary, how_long): (Boundary, Option<i64>),
-    record: impl Fn(R) -> T + 'static,
-) -> Table<'s, K, T> {
     let mut rows = Kept::new(boundary, how_long, flow.owns());
     let watermark = flow.watermark();
+    let pact = Exchange::new(|(key, _): &(K, Row<T>)| key.hashed());
+    let events = unbatched(events);
     let kept = retire(events, flow.clocks(), pact, stamped, "Keep", |_| {
-        move |clock: &Clock, events, out: &mut Vec<((K, R), Epoch, isize)>, _: &mut Vec<()>| {
+        move |clock: &Clock, events, out: &mut Vec<((K, Row<T>), Epoch, isize)>, _: &mut Vec<()>| {
             rows.retire(clock, watermark(clock), events, out);
         }
     });
     let rows = kept.main.as_collection();
-    let rows = each(&flow, rows, "Records", move |(key, row)| (key, record(row)));
-    Table::new(flow, rows)
+    let rows = each(&flow, rows, "Records", |(key, row)| (key, row.record));
+    Table::new(flow, rows).known(Known {
+        only_grows: how_long.is_none(),
+        is_placed: true,
+    })
 }
 
 /// Records as rows that never go and are not saved: no boundary has to know them.

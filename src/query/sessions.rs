@@ -155,7 +155,7 @@ impl WindowKind for Session {
         let gap = shape.gap;
         let name = format!("sessions-{}-{gap}", aggregate.name());
         let boundary = flow.boundary::<Saved<K, A::Acc>>(&name);
-        let mut failing = Failing::new(&boundary, &flow.fail);
+        let mut failing = Failing::new(Some(&boundary), &flow.fail);
         let mut sessions = Sessions::new(shape, aggregate, boundary, flow.owns());
         let watermark = flow.watermark();
         let pact = Exchange::new(|event: &Arriving<K, A::Acc>| event.key.hashed());

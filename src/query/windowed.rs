@@ -290,7 +290,7 @@ impl<Z: Copy + 'static> WindowKind for Windowing<Z> {
         flow.notices.borrow_mut().push(combined.aside);
 
         let boundary = flow.boundary::<Saved<K, A::Acc>>(&self.state_name(&aggregate.name()));
-        let mut failing = Failing::new(&boundary, &flow.fail);
+        let mut failing = Failing::new(Some(&boundary), &flow.fail);
         let mut windows = Windows::new(shape, aggregate, boundary, flow.owns());
         let watermark = flow.watermark();
         let pact = Exchange::new(|folded: &Folded<K, A::Acc>| {

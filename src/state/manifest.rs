@@ -117,6 +117,19 @@ impl BoundaryState {
         self.segments.chunk_by(|a, b| a.layer == b.layer)
     }
 
+    /// About how many rows there are of one worker, or of all: as many as in the oldest segments,
+    /// which newer ones mostly say again.
+    pub fn rows_for(&self, worker: Option<&Share>) -> usize {
+        let oldest = self.segments.iter().map(SegmentInfo::made_at).min();
+        let base = (self.segments.iter()).filter(|segment| Some(segment.made_at()) == oldest);
+        let rows = base.map(|segment| match worker {
+            Some(worker) if !segment.is_for(worker) => 0,
+            Some(worker) => segment.rows * segment.share().map_or(1, |share| share.of) / worker.of,
+            None => segment.rows,
+        });
+        usize::try_from(rows.sum::<u64>()).unwrap_or(0)
+    }
+
     /// The number of the newest layer.
     pub fn newest_layer(&self) -> Option<u64> {
         self.segments.iter().map(|segment| segment.layer).max()
@@ -148,6 +161,11 @@ impl SegmentInfo {
     /// Whether a worker's rows may be in it.
     pub fn is_for(&self, worker: &Share) -> bool {
         self.share().is_none_or(|share| share.meets(worker))
+    }
+
+    /// The checkpoint it was written for, as its file's name says.
+    fn made_at(&self) -> &str {
+        self.file.split('.').next().unwrap_or_default()
     }
 
     /// Whose rows it has.

@@ -143,6 +143,7 @@ impl Vault for Safe {
             is_of_changes: kept.is_of_changes,
             is_to_be_rewritten: false,
             note: kept.note,
+            expected: 0,
         }
     }
 

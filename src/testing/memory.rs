@@ -1,6 +1,6 @@
 //! Streams held in memory, and a query over them in one go.
 
-use std::sync::Arc;
+use bytes::Bytes;
 
 use crate::query::{Catalog, Overrides, Query};
 use crate::record::{Chunk, Format, Positions, Span};
@@ -11,7 +11,7 @@ use crate::worker::replay::Replay;
 #[derive(Clone, Debug)]
 pub struct MemorySource {
     stream: String,
-    partitions: Vec<Arc<[u8]>>,
+    partitions: Vec<Bytes>,
 }
 
 impl MemorySource {
@@ -19,7 +19,7 @@ impl MemorySource {
     pub fn new(stream: &str, partitions: &[&str]) -> MemorySource {
         let partitions = partitions
             .iter()
-            .map(|text| Arc::from(text.as_bytes()))
+            .map(|text| Bytes::copy_from_slice(text.as_bytes()))
             .collect();
         MemorySource {
             stream: stream.to_owned(),
@@ -34,7 +34,7 @@ impl Source for MemorySource {
     }
 
     fn partitions(&mut self) -> Result<Vec<Partition>, SourceError> {
-        let partition = |(id, bytes): (u32, &Arc<[u8]>)| Partition::new(id, 0, bytes.len() as u64);
+        let partition = |(id, bytes): (u32, &Bytes)| Partition::new(id, 0, bytes.len() as u64);
         Ok((0..).zip(&self.partitions).map(partition).collect())
     }
 
@@ -48,7 +48,7 @@ impl Source for MemorySource {
         let all = &self.partitions[partition as usize];
         let within = |position| usize::try_from(position).map_or(all.len(), |p| p.min(all.len()));
         let (start, last) = (within(position), until.map_or(all.len(), within));
-        let rest = &all[start..last];
+        let rest = all.slice(start..last);
         if rest.is_empty() {
             return Ok(None);
         }
@@ -67,7 +67,7 @@ impl Source for MemorySource {
             end: position + end as u64,
             format: Format::Json,
             positions: Positions::Bytes,
-            bytes: Arc::from(&rest[..end]),
+            bytes: rest.slice(..end),
             spans: vec![Span {
                 first: position,
                 offset: 0,

@@ -1,6 +1,6 @@
 //! One epoch's input, as a test writes it down.
 
-use std::sync::Arc;
+use bytes::Bytes;
 
 use crate::dataflow::feed::{Change, Mark, Task};
 use crate::record::{Chunk, Format, LastRecord, Message, Positions, Span};
@@ -196,7 +196,7 @@ impl Cut {
                 end: self.position,
                 format: records.format.clone(),
                 positions: records.positions,
-                bytes: Arc::from(bytes),
+                bytes: Bytes::copy_from_slice(bytes),
                 spans: vec![Span {
                     first: start,
                     offset: 0,

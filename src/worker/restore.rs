@@ -81,6 +81,7 @@ pub fn saved(checkpoint: Option<&Checkpoint>, boundary: &str, worker: Option<&Sh
         is_of_changes: state.is_some_and(|state| state.is_layered),
         is_to_be_rewritten: checkpoint.is_some_and(|from| from.is_to_be_rewritten(boundary)),
         note: state.and_then(|state| state.note),
+        expected: state.map_or(0, |state| state.rows_for(worker)),
     }
 }
 

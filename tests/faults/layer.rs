@@ -123,13 +123,17 @@ impl Layer {
             let (op, failure) = (word().to_owned(), word());
             let [offset, length] = [word(), word()].map(|word| word.parse().unwrap_or(0));
             let (path, other) = word().split_once('\t').unwrap_or_default();
-            let (bytes, after) = rest.split_at(length);
-            rest = &after[usize::from(length > 0)..];
+            // The last call may be only half there yet: behind its bytes there is a line break.
+            let Some((bytes, after)) = rest.split_at_checked(length + usize::from(length > 0))
+            else {
+                break;
+            };
+            rest = after;
             calls.push(Call {
                 op,
                 failed: failure != "0",
                 offset,
-                bytes: bytes.to_vec(),
+                bytes: bytes[..length].to_vec(),
                 path: path.to_owned(),
                 other: other.to_owned(),
             });

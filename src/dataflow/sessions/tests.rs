@@ -39,6 +39,7 @@ impl Vault for Memory {
             is_of_changes: !*self.is_old.borrow(),
             is_to_be_rewritten: false,
             note: *self.note.borrow(),
+            expected: 0,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Files as a source: NDJSON or CSV, read to their end or followed as they grow.
 
+mod lent;
 mod opened;
 mod reader;
 mod split;

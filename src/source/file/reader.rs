@@ -11,6 +11,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
+use super::lent::Buffers;
 use super::opened::{Header, OpenedFile, Skipping};
 use super::split::{Csv, Splitter};
 use crate::record::{Chunk, Format, Positions, Span};
@@ -65,6 +68,7 @@ pub struct FileSource {
     files: Vec<OpenedFile>,
     options: FileOptions,
     buffer: Vec<u8>,
+    buffers: Buffers,
 }
 
 impl FileSource {
@@ -84,6 +88,7 @@ impl FileSource {
             files,
             options,
             buffer: Vec::new(),
+            buffers: Buffers::default(),
         })
     }
 
@@ -336,15 +341,20 @@ impl Source for FileSource {
             return Ok(None);
         }
         let left = usize::try_from(stop - start).unwrap_or(usize::MAX);
-        let (end, bytes): (u64, Arc<[u8]>) =
-            match self.whole_records(file, start, left.min(max_bytes.max(1)))? {
-                Whole::Buffered(len) => (start + len as u64, Arc::from(&self.buffer[..len])),
-                Whole::TooLarge(len) => (start + len, self.spoiled(file, start, columns)?.into()),
-                Whole::Unfinished => {
-                    self.files[file].unfinished = Some((position, len));
-                    return Ok(None);
-                }
-            };
+        let (end, bytes) = match self.whole_records(file, start, left.min(max_bytes.max(1)))? {
+            Whole::Buffered(len) => {
+                let bytes = self.buffers.lend(&mut self.buffer, len);
+                (start + len as u64, bytes)
+            }
+            Whole::TooLarge(len) => {
+                let bytes = self.spoiled(file, start, columns)?;
+                (start + len, Bytes::from(bytes))
+            }
+            Whole::Unfinished => {
+                self.files[file].unfinished = Some((position, len));
+                return Ok(None);
+            }
+        };
         let spans = vec![Span {
             first: start,
             offset: 0,

@@ -1,7 +1,8 @@
 //! What was fetched of one partition and is not read yet.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+
+use bytes::Bytes;
 
 use crate::record::Message;
 
@@ -30,7 +31,7 @@ struct Block {
 #[derive(Debug)]
 enum Frames {
     Open(Vec<u8>),
-    Sealed(Arc<[u8]>),
+    Sealed(Bytes),
 }
 
 impl Frames {
@@ -41,12 +42,12 @@ impl Frames {
         }
     }
 
-    fn share(&mut self) -> Arc<[u8]> {
+    fn share(&mut self) -> Bytes {
         let bytes = match self {
-            Frames::Open(bytes) => Arc::from(std::mem::take(bytes)),
-            Frames::Sealed(bytes) => Arc::clone(bytes),
+            Frames::Open(bytes) => Bytes::from(std::mem::take(bytes)),
+            Frames::Sealed(bytes) => bytes.clone(),
         };
-        *self = Frames::Sealed(Arc::clone(&bytes));
+        *self = Frames::Sealed(bytes.clone());
         bytes
     }
 }
@@ -59,7 +60,7 @@ pub enum Taken {
         /// The offset after them.
         end: u64,
         /// The frames.
-        bytes: Arc<[u8]>,
+        bytes: Bytes,
         /// How many offsets from the position on were never read.
         lost: u64,
     },
@@ -171,10 +172,10 @@ impl Block {
         if self.is_lost { to - from } else { 0 }
     }
 
-    fn slice(&self, position: u64, max_bytes: usize, until: u64) -> Taken {
-        let frames = self.frames.as_slice();
+    fn slice(&mut self, position: u64, max_bytes: usize, until: u64) -> Taken {
+        let frames = self.frames.share();
         let (mut begin, mut stop, mut end) = (frames.len(), frames.len(), self.end.min(until));
-        for (at, message) in Message::all(frames) {
+        for (at, message) in Message::all(&frames) {
             if message.position < position {
                 continue;
             }
@@ -190,7 +191,7 @@ impl Block {
         }
         Taken::Frames {
             end,
-            bytes: Arc::from(&frames[begin.min(stop)..stop]),
+            bytes: frames.slice(begin.min(stop)..stop),
             lost: self.lost(position, end),
         }
     }

@@ -1,7 +1,6 @@
 //! Reading made-up events by position: a partition's position is the number of its line.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::NexmarkOptions;
 use super::arrivals::Arrivals;
@@ -156,7 +155,7 @@ impl Source for NexmarkSource {
                 len: text.len(),
                 arrival: None,
             }],
-            bytes: Arc::from(text.into_bytes()),
+            bytes: text.into(),
             lost: 0,
         }))
     }
