@@ -195,6 +195,9 @@ pub struct QueryArgs {
     /// Answers as of this epoch instead of the newest.
     #[arg(long, value_name = "EPOCH")]
     pub at: Option<u64>,
+    /// How old an answer may be, such as 10s or 1h: also while the service catches up.
+    #[arg(long, value_name = "DURATION", conflicts_with = "at")]
+    pub max_staleness: Option<String>,
     /// Only rows whose key begins with this: a JSON array of its first parts, or plain text.
     #[arg(long, value_name = "KEY", conflicts_with = "key")]
     pub prefix: Option<String>,

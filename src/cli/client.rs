@@ -44,6 +44,8 @@ pub struct PullRequest {
     pub at: Option<u64>,
     /// The token of a post to include.
     pub after: Option<String>,
+    /// How old an answer may be, such as `10s`.
+    pub max_staleness: Option<String>,
 }
 
 /// A running service.
@@ -102,6 +104,7 @@ impl Client {
             ("prefix", &read.prefix),
             ("cursor", &read.cursor),
             ("after", &read.after),
+            ("max_staleness", &read.max_staleness),
         ];
         let given = given
             .iter()

@@ -53,6 +53,7 @@ fn pull(args: &QueryArgs) -> Result<Pull, ClientError> {
         key: args.key.clone(),
         prefix: args.prefix.clone(),
         at: args.at,
+        max_staleness: args.max_staleness.clone(),
         ..PullRequest::default()
     };
     let mut rows: Vec<PulledRow> = Vec::new();
@@ -289,6 +290,7 @@ mod tests {
             name: "clicks_per_user".to_owned(),
             key: key.map(str::to_owned),
             at: Some(7),
+            max_staleness: None,
             prefix: None,
             limit: 2,
             service: at(url),

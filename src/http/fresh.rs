@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use crate::time::Timestamp;
+use crate::time::{Epoch, Timestamp};
 use crate::view::Labels;
 
 /// How many looks at the ends of the logs are kept, and how far apart they are, in ms. An answer
@@ -60,6 +60,12 @@ impl Freshness {
             ends.insert(name.clone(), end);
         }
         keep(&mut looks, Look { at: now, ends });
+    }
+
+    /// Whether an epoch was cut before the service started, so that its number says how old it is.
+    /// Where the clock stepped back, or numbers were left out after a loss of power, it was not.
+    pub(super) fn is_before(&self, epoch: Epoch) -> bool {
+        i64::try_from(epoch).is_ok_and(|cut| cut < self.begun.0)
     }
 
     /// Up to when the answer of an epoch includes all input of these streams.

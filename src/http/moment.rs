@@ -7,7 +7,7 @@ use super::problem::{Kind, Problem};
 use super::state::State;
 use super::token::{Cursor, Token};
 use crate::time::{Epoch, Timestamp, millis_of};
-use crate::view::Labels;
+use crate::view::{Labels, ReadError};
 
 /// What is read, as far as its epoch depends on it.
 pub(super) struct Subject<'a> {
@@ -24,7 +24,7 @@ pub(super) struct Subject<'a> {
 pub(super) struct Moment {
     pub(super) labels: Arc<Labels>,
     /// How many milliseconds the answer lags behind, where it lags too far. An answer of an epoch
-    /// that the reader named does not lag.
+    /// that the reader named does not lag, once the service has caught up.
     pub(super) age_ms: Option<u64>,
 }
 
@@ -34,12 +34,15 @@ pub(super) async fn moment(
     subject: &Subject<'_>,
     params: &ReadParams,
 ) -> Result<Moment, Problem> {
-    let newest = state.upper()?;
+    let newest = state.newest()?;
+    let is_catching_up = !state.service.views.is_ready();
+    if is_catching_up {
+        allowed(state, subject, params, &newest)?;
+    }
     if let Some(cursor) = &params.cursor {
-        return Ok(Moment {
-            labels: of_cursor(state, subject, cursor)?,
-            age_ms: None,
-        });
+        let labels = of_cursor(state, subject, cursor)?;
+        let age_ms = is_catching_up.then(|| age_ms(state, subject, &labels));
+        return Ok(Moment { labels, age_ms });
     }
     if let Some(at) = params.at {
         return Ok(Moment {
@@ -55,11 +58,44 @@ pub(super) async fn moment(
     } else {
         wait(state, subject, params).await?
     };
-    let age = state.age(&labels, &subject.streams);
-    let age_ms = state
-        .is_stale(age)
-        .then(|| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+    let is_stale = state.is_stale(state.age(&labels, &subject.streams));
+    let age_ms = is_stale.then(|| age_ms(state, subject, &labels));
     Ok(Moment { labels, age_ms })
+}
+
+/// How many milliseconds an answer of an epoch lags behind its input.
+fn age_ms(state: &State, subject: &Subject<'_>, labels: &Labels) -> u64 {
+    let age = state.age(labels, &subject.streams);
+    u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Refuses a read while the service catches up, unless the reader takes an answer as old as the
+/// newest one there is, and how old that is can be said. Nobody who asks for the present, or for an
+/// epoch by its number, does.
+fn allowed(
+    state: &State,
+    subject: &Subject<'_>,
+    params: &ReadParams,
+    newest: &Labels,
+) -> Result<(), Problem> {
+    if params.at.is_some() || !state.fresh.is_before(newest.epoch) {
+        return Err(ReadError::NotReady.into());
+    }
+    let age = age_ms(state, subject, newest);
+    let most = params.max_staleness.map_or(0, millis_of);
+    if most > 0 && u64::try_from(most).is_ok_and(|most| age <= most) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        Kind::NotReady,
+        format!(
+            "the service is not ready: it is still catching up, and {} '{}' is {age} ms behind its \
+             input; read again in a moment, or allow such an answer with max_staleness={}s",
+            subject.kind,
+            subject.name,
+            age / 1000 + 1
+        ),
+    ))
 }
 
 /// The epoch of a cursor, which wins over everything: what its first page waited for, it includes.
@@ -77,13 +113,8 @@ fn of_cursor(
         let detail = format!("the cursor's epoch {epoch} is gone: read from the start");
         Problem::new(Kind::Gone, detail)
     };
-    let labels = state.service.views.labels_at(cursor.epoch);
-    let labels = labels.map_err(|_| gone(cursor.epoch))?;
-    if labels.epoch == cursor.epoch {
-        Ok(labels)
-    } else {
-        Err(gone(cursor.epoch))
-    }
+    let labels = state.service.views.labels_of(cursor.epoch);
+    labels.ok_or_else(|| gone(cursor.epoch))
 }
 
 /// Waits for an epoch that includes the token and is as fresh as asked. While the service itself
@@ -104,9 +135,9 @@ async fn wait(
         oldest.is_none_or(|oldest| state.until(labels, &subject.streams) >= oldest)
     };
     let what = || waited(subject, params);
-    let newest = state.upper()?;
+    let newest = state.newest()?;
     if !is_fresh(&newest) && state.is_stale(state.age(&newest, &subject.streams)) {
-        let age = state.age(&newest, &subject.streams).as_millis();
+        let age = age_ms(state, subject, &newest);
         return Err(Problem::new(
             Kind::WaitedTooLong,
             format!(

@@ -75,10 +75,12 @@ impl State {
         Duration::from_millis(u64::try_from(age).unwrap_or(0))
     }
 
-    /// Whether an answer of this age lags behind its input: because no input can be taken, or
-    /// because too much of it waits.
+    /// Whether an answer of this age lags behind its input: because the service is catching up,
+    /// because no input can be taken, or because too much of it waits.
     pub(super) fn is_stale(&self, age: Duration) -> bool {
-        self.service.stale.load(Ordering::Relaxed) || age > self.service.options.stale_after
+        !self.service.views.is_ready()
+            || self.service.stale.load(Ordering::Relaxed)
+            || age > self.service.options.stale_after
     }
 
     /// Whether any answer lags behind its input.
@@ -90,18 +92,24 @@ impl State {
         self.is_stale(age.unwrap_or_default())
     }
 
-    /// The newest epoch that may be read.
+    /// The newest epoch that any reader may read: none before the service has caught up.
     pub(super) fn upper(&self) -> Result<Arc<Labels>, Problem> {
-        let views = &self.service.views;
-        let upper = if views.is_ready() {
-            views.upper()
+        if self.service.views.is_ready() {
+            self.newest()
         } else {
-            None
-        };
-        upper.ok_or_else(|| ReadError::NotReady.into())
+            Err(ReadError::NotReady.into())
+        }
     }
 
-    /// Waits for an epoch that satisfies `is_enough`; `what` says what was waited for.
+    /// The newest epoch there is. Before the service has caught up it is for readers who say how
+    /// old an answer may be.
+    pub(super) fn newest(&self) -> Result<Arc<Labels>, Problem> {
+        let newest = self.service.views.upper();
+        newest.ok_or_else(|| ReadError::NotReady.into())
+    }
+
+    /// Waits for an epoch that satisfies `is_enough`, for a reader who may read the newest; `what`
+    /// says what was waited for.
     pub(super) async fn wait_for(
         &self,
         patience: Duration,
@@ -113,7 +121,7 @@ impl State {
         let mut stopping = self.stopping();
         loop {
             shown.borrow_and_update();
-            let labels = self.upper()?;
+            let labels = self.newest()?;
             if is_enough(&labels) {
                 return Ok(labels);
             }

@@ -176,7 +176,7 @@ impl Views {
             .push(listener);
     }
 
-    /// Opens the views for reading: the service has caught up.
+    /// Says that the service has caught up: any reader may read.
     pub fn set_ready(&self) {
         self.ready.store(true, Ordering::Release);
     }
@@ -226,6 +226,16 @@ impl Views {
         let mark = |labels: Arc<Labels>| (labels.epoch, watermark(&labels));
         let first = (from, watermark(&first));
         Ok(Span::new(first, rest.into_iter().map(mark).collect()))
+    }
+
+    /// The labels of a published epoch that is retained, whether or not the service has caught up.
+    pub fn labels_of(&self, epoch: Epoch) -> Option<Arc<Labels>> {
+        let published = self
+            .published
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let place = published.binary_search_by_key(&epoch, |labels| labels.epoch);
+        place.ok().map(|place| Arc::clone(&published[place]))
     }
 
     /// The labels of the last published epoch at or before `at`.

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use super::checkpoints::{Reply, Taker};
@@ -14,11 +14,12 @@ use super::live::{LiveError, LiveOptions};
 use super::partitions::{Partitions, entry};
 use super::run::{Dataflow, RunError, Said};
 use super::sinks::Sinks;
+use super::syncer::Syncer;
 use crate::dataflow::clock::{Times, visible};
 use crate::dataflow::feed::{Mark, Plan};
 use crate::query::Catalog;
 use crate::source::Clock;
-use crate::state::{DataDir, Journal, JournalEntry, StateError, Unsynced};
+use crate::state::{DataDir, Journal, JournalEntry, StateError};
 use crate::time::Epoch;
 use crate::view::{CheckpointInfo, Labels, PartitionLabel, StreamLabel, Views};
 
@@ -46,39 +47,6 @@ pub(super) enum Message {
     Synced(Result<Epoch, StateError>),
     /// The service is to stop.
     Stop,
-}
-
-/// Syncs the journal off the coordinator's thread, one group at a time.
-pub(super) struct Syncer {
-    groups: SyncSender<Unsynced>,
-    is_busy: bool,
-}
-
-impl Syncer {
-    pub fn start(messages: Sender<Message>) -> std::io::Result<Syncer> {
-        let (groups, inbox) = sync_channel::<Unsynced>(1);
-        std::thread::Builder::new()
-            .name("journal-sync".to_owned())
-            .spawn(move || {
-                for group in inbox {
-                    if messages.send(Message::Synced(group.sync())).is_err() {
-                        return;
-                    }
-                }
-            })?;
-        Ok(Syncer {
-            groups,
-            is_busy: false,
-        })
-    }
-
-    fn sync(&mut self, journal: &Journal) {
-        if !self.is_busy
-            && let Some(group) = journal.unsynced()
-        {
-            self.is_busy = self.groups.try_send(group).is_ok();
-        }
-    }
 }
 
 pub(super) struct Coordinator {
@@ -178,10 +146,22 @@ impl Coordinator {
                 epoch,
                 ..Plan::default()
             })?;
+            self.close_all(inbox)?;
         }
         self.replay_journal(inbox)?;
         while !self.progress.stopping {
             self.turn(inbox)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until all that was fed is closed and shown: whoever takes older rows can read those of
+    /// the checkpoint, however long reading what came after it takes.
+    fn close_all(&mut self, inbox: &Receiver<Message>) -> Result<(), LiveError> {
+        while !self.progress.open.is_empty() && !self.progress.stopping {
+            if let Ok(message) = inbox.recv() {
+                self.hear(message)?;
+            }
         }
         Ok(())
     }
@@ -312,7 +292,7 @@ impl Coordinator {
                 }
             }
             Message::Synced(result) => {
-                self.syncer.is_busy = false;
+                self.syncer.has_synced();
                 self.sinks.release(0, result?);
             }
         }

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::checkpoints::Taker;
-use super::coordinator::{Coordinator, Message, Progress, Syncer};
+use super::coordinator::{Coordinator, Message, Progress};
 use super::cuts::{Cutter, Reading, SPLIT_BYTES};
 use super::outlet::{LiveOutlet, Poison};
 use super::partitions::Partitions;
@@ -17,6 +17,7 @@ use super::run::{Dataflow, Hands, RunError, Setup};
 use super::sinks::{Known, Planned, SinkPlan};
 use super::snapshots::Snapshots;
 use super::start::Start;
+use super::syncer::Syncer;
 use crate::dataflow::clock::Times;
 use crate::query::{Catalog, Query};
 use crate::record::LastRecord;

@@ -25,6 +25,7 @@ pub mod run;
 mod sinks;
 pub mod snapshots;
 mod start;
+mod syncer;
 
 pub use outlet::Poison;
 pub use sinks::SinkPlan;

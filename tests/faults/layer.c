@@ -6,8 +6,8 @@
  * FAULTS_RULES  a file of rules, read before each call: `ACTION FROM TO SITE`, one a line. SITE is a
  *               pattern, FROM and TO say which of the calls that fit it, counted from 1 since the
  *               file last changed. ACTION is kill (before the call), torn:N (N bytes of the write,
- *               then kill), errno:N, slow:MS, or clock:SECONDS (no call needed; FROM, TO and SITE
- *               are there for the form).
+ *               then kill), errno:N, slow:MS, hold (until the rules change), or clock:SECONDS (no
+ *               call needed; FROM, TO and SITE are there for the form).
  * FAULTS_TRACE  a file of what happened: `OP ERROR OFFSET LENGTH PATH<tab>PATH`, one a line, then LENGTH
  *               bytes and a line break; `! ACTION SITE` where a rule did something
  * FAULTS_BOOT   a file that is read in place of the boot's id
@@ -127,6 +127,18 @@ static void note_call(const char *op, int failure, long offset, const char *path
     note(head, bytes, length);
 }
 
+/* Waits until the rules are others. Who waits holds nobody up. */
+static void hold(void) {
+    char before[TEXT];
+    strcpy(before, rules);
+    while (strcmp(before, rules) == 0) {
+        pthread_mutex_unlock(&one);
+        usleep(1000);
+        pthread_mutex_lock(&one);
+        read_rules();
+    }
+}
+
 static void die(void) {
     kill(getpid(), SIGKILL);
     for (;;) pause();
@@ -151,6 +163,10 @@ static long meddle(const char *op, const char *path) {
         snprintf(head, sizeof head, "! %s %s\n", action, site);
         note(head, NULL, 0);
         if (strcmp(action, "kill") == 0) die();
+        if (strcmp(action, "hold") == 0) {
+            hold();
+            break;
+        }
         if (sscanf(action, "errno:%ld", &number) == 1) result = number;
         if (sscanf(action, "torn:%ld", &number) == 1) result = -1 - number;
         if (sscanf(action, "slow:%ld", &number) == 1) {

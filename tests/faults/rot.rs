@@ -54,6 +54,18 @@ fn a_rotten_file_is_named_or_done_without() {
     assert!(all.len() > 40, "{}", all.len());
     let is_named = |(name, _): &&(&String, _)| is_of_a_checkpoint(&recording.left, name);
     assert!(all.iter().filter(is_named).count() > 20);
+    for kind in [
+        "checkpoints/0",
+        "checkpoints/segments/",
+        "journal/",
+        "log/clicks/",
+        "run.json",
+    ] {
+        assert!(
+            all.iter().any(|(name, _)| name.starts_with(kind)),
+            "no {kind}"
+        );
+    }
     each(&all, |(name, (what, bytes))| {
         let home = tempfile::tempdir().expect("a place for the test");
         let launch = launch(home.path());
@@ -84,5 +96,54 @@ fn a_rotten_file_is_named_or_done_without() {
                 assert!(!said.contains("panicked"), "{name}, {what}: {said}");
             }
         }
+    });
+}
+
+#[test]
+fn a_rotten_segment_of_the_newest_checkpoint_is_done_without() {
+    let recording = Recording::get();
+    let files = &recording.left.0;
+    let manifests = files
+        .keys()
+        .filter(|name| name.starts_with("checkpoints/0"));
+    let newest = manifests.max().expect("a checkpoint was taken");
+    let others = |name: &&String| name.starts_with("checkpoints/0") && *name != newest;
+    let names = |manifest: &String, segment: &str| {
+        let bytes = files[manifest].as_deref().expect("it is a file");
+        memchr::memmem::find(bytes, segment.as_bytes()).is_some()
+    };
+    // Two generations share no file.
+    let is_of_the_newest = |(path, bytes): &(&String, &Option<Vec<u8>>)| {
+        let name = path.strip_prefix("checkpoints/segments/");
+        let alone =
+            |name| names(newest, name) && !files.keys().filter(others).any(|it| names(it, name));
+        bytes.is_some() && name.is_some_and(alone)
+    };
+    let segments = files.iter().filter(is_of_the_newest);
+    let damaged = |(path, bytes): (&String, &Option<Vec<u8>>)| {
+        let bytes = bytes.as_ref().expect("it is a file");
+        let path = path.clone();
+        damaged(bytes)
+            .into_iter()
+            .map(move |(what, bytes)| (path.clone(), what, bytes))
+    };
+    let all: Vec<_> = segments.flat_map(damaged).collect();
+    assert!(
+        all.len() >= 6,
+        "the newest checkpoint has no segment of its own"
+    );
+    each(&all, |(path, what, bytes)| {
+        let home = tempfile::tempdir().expect("a place for the test");
+        let launch = launch(home.path());
+        let mut image: Image = recording.left.clone();
+        image.0.insert(path.clone(), Some(bytes.clone()));
+        image.write(&launch.data_dir());
+        let service = launch.start_ready();
+        let (file, said) = (
+            path.rsplit('/').next().expect("it has a name"),
+            launch.stderr(),
+        );
+        assert!(said.contains(file), "{path}, {what}: {said}");
+        Actor::told(&recording.told).check(&service, false);
     });
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::{Value, json};
 
 use crate::images::Image;
+use crate::kinds;
 use crate::layer::{Call, Layer};
 use crate::service::{Client, Launch, Lost, Reply, Service, run};
 
@@ -74,10 +75,21 @@ pub enum Told {
 pub struct Actor {
     pub told: Vec<Told>,
     pub posted: usize,
-    token: String,
+    /// Whether the service has a query for each kind of state.
+    of_kinds: bool,
+    /// Of the last post, one for each stream.
+    tokens: Vec<String>,
 }
 
 impl Actor {
+    /// One of a service with a query for each kind of state.
+    pub fn of_kinds() -> Actor {
+        Actor {
+            of_kinds: true,
+            ..Actor::default()
+        }
+    }
+
     /// One that has been told this.
     pub fn told(told: &[Told]) -> Actor {
         let posted = told.iter().rev().find_map(|told| match told {
@@ -87,7 +99,7 @@ impl Actor {
         Actor {
             told: told.to_vec(),
             posted: posted.unwrap_or(0),
-            token: String::new(),
+            ..Actor::default()
         }
     }
 
@@ -110,8 +122,8 @@ impl Actor {
                 }
                 std::thread::yield_now();
             },
-            Act::Post => post(service, self.posted)?,
-            Act::Read => service.try_get(&read_at(&self.token))?,
+            Act::Post => self.post(service, self.posted)?,
+            Act::Read => self.read(service)?,
             Act::Checkpoint => service.try_command("/v1/checkpoints")?,
         };
         if reply.status == 200 {
@@ -119,15 +131,16 @@ impl Actor {
                 Act::Ready => Told::Ready,
                 Act::Post => {
                     self.posted += 1;
-                    reply.json()["token"]
-                        .as_str()
-                        .expect("a token")
-                        .clone_into(&mut self.token);
                     Told::Posted(self.posted)
                 }
                 Act::Read => {
                     let answer = reply.json();
-                    assert_eq!(answer["rows"], expected(self.posted), "{act:?}");
+                    let rows = if self.of_kinds {
+                        &answer["queries"][QUERY]["rows"]
+                    } else {
+                        &answer["rows"]
+                    };
+                    assert_eq!(*rows, expected(self.posted), "{act:?}");
                     Told::Shown(answer["as_of"].as_u64().expect("an epoch"), answer)
                 }
                 Act::Checkpoint => Told::Checkpoint,
@@ -152,27 +165,92 @@ impl Actor {
             _ => None,
         });
         if let Some((epoch, answer)) = shown {
-            let again = service.get(&format!("/v1/queries/{QUERY}?limit=10000&at={epoch}"));
+            let again = service.get(&self.address(10_000, &format!("at={epoch}")));
             // Where a checkpoint is newer, views begin with it.
             if again.status != 410 {
-                assert_eq!(again.ok()["rows"], answer["rows"], "as of {epoch}");
+                let (again, answer) = (again.ok(), unmarked(answer.clone()));
+                assert_eq!(unmarked(again), answer, "as of {epoch}");
             }
         }
         // Any post that was acknowledged is there, and counts once.
         for number in 0..self.posted {
-            post(service, number).expect("nobody kills it now").ok();
+            let reply = self.post(service, number).expect("nobody kills it now");
+            assert_eq!(reply.status, 200, "{}", reply.text());
         }
         let reply = self.act(service, Act::Read).expect("nobody kills it now");
         assert_eq!(reply.status, 200, "{}", reply.text());
+        if self.of_kinds {
+            kinds::check(service, self.posted);
+        }
+    }
+
+    /// Posts to each stream what that post holds; the answer is the last one, or the first no.
+    fn post(&mut self, service: &Client, number: usize) -> Result<Reply, Lost> {
+        let others = self.of_kinds.then(|| kinds::lines(number));
+        let mut tokens = Vec::new();
+        for (stream, lines) in others.iter().flatten() {
+            let reply = service.try_post(stream, Some(&key(number)), lines)?;
+            if reply.status != 200 {
+                return Ok(reply);
+            }
+            tokens.push(token(&reply));
+        }
+        let reply = post(service, number)?;
+        if reply.status == 200 {
+            tokens.push(token(&reply));
+            self.tokens = tokens;
+        }
+        Ok(reply)
+    }
+
+    /// Reads what includes the last post.
+    fn read(&self, service: &Client) -> Result<Reply, Lost> {
+        let (last, others) = self.tokens.split_last().expect("something was posted");
+        for token in others {
+            let reply = service.try_get(&self.address(1, &format!("after={token}")))?;
+            if reply.status != 200 {
+                return Ok(reply);
+            }
+        }
+        service.try_get(&self.address(10_000, &format!("after={last}")))
+    }
+
+    /// Where all there is is read at one epoch.
+    fn address(&self, limit: usize, at: &str) -> String {
+        if self.of_kinds {
+            let queries = kinds::KINDS.join(",");
+            return format!("/v1/snapshot?queries={queries}&limit={limit}&{at}");
+        }
+        format!("/v1/queries/{QUERY}?limit={limit}&{at}")
     }
 }
 
-fn read_at(token: &str) -> String {
-    format!("/v1/queries/{QUERY}?limit=10000&after={token}")
+/// An answer without what says how old it was when it was read.
+fn unmarked(mut answer: Value) -> Value {
+    let unmark = |answer: &mut Value| {
+        if let Some(labels) = answer.as_object_mut() {
+            labels.retain(|label, _| label != "stale" && label != "age_ms");
+        }
+    };
+    unmark(&mut answer);
+    if let Some(queries) = answer["queries"].as_object_mut() {
+        queries.values_mut().for_each(unmark);
+    }
+    answer
 }
 
-fn post(service: &Client, number: usize) -> Result<Reply, Lost> {
-    service.try_post("clicks", Some(&format!("post-{number}")), &lines(number))
+fn key(number: usize) -> String {
+    format!("post-{number}")
+}
+
+pub fn token(reply: &Reply) -> String {
+    let token = reply.json()["token"].clone();
+    token.as_str().expect("a token").to_owned()
+}
+
+/// Posts what that post holds; when it was stored before, that is what it is told.
+pub fn post(service: &Client, number: usize) -> Result<Reply, Lost> {
+    service.try_post("clicks", Some(&key(number)), &lines(number))
 }
 
 fn clicks(number: usize) -> impl Iterator<Item = (String, i64)> {
@@ -180,7 +258,8 @@ fn clicks(number: usize) -> impl Iterator<Item = (String, i64)> {
     (0..CLICKS).map(move |n| (format!("u{}", n % 7), begin + n * 150))
 }
 
-fn lines(number: usize) -> String {
+/// The clicks of a post, one a line.
+pub fn lines(number: usize) -> String {
     let line = |(user, time)| json!({"user_id": user, "click_time": time}).to_string();
     clicks(number).map(line).collect::<Vec<_>>().join("\n")
 }

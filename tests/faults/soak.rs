@@ -1,5 +1,6 @@
-//! Faults at random, for as long as asked: `SOAK_SECONDS=600 cargo test --test faults soak`. The
-//! seed is printed, and `SOAK_SEED` makes the same faults again, life by life.
+//! Faults at random, for as long as asked: `SOAK_SECONDS=600 cargo test --test faults soak`, to a
+//! service with every kind of state, on one to three workers. The seed is printed, and `SOAK_SEED`
+//! makes the same faults again, life by life.
 
 use std::fs;
 use std::path::Path;
@@ -7,12 +8,13 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::images::{Disk, Ending, POWER};
+use crate::kinds;
 use crate::layer::Layer;
-use crate::script::{Act, Actor, QUERY, expected, launch, plain_rows};
-use crate::service::{Launch, Random, run};
+use crate::script::{Act, Actor, plain_rows};
+use crate::service::{Launch, Random};
 
 /// Lives of a service where no time is asked for.
-const LIVES: u64 = 12;
+const LIVES: u64 = 5;
 /// Lives on one data directory: comparing takes longer the more was posted.
 const OF_ONE: u64 = 25;
 /// Things that a client does in a life.
@@ -26,12 +28,12 @@ struct Fault {
     ending: Ending,
     /// Whether calls fail, so that no is an answer.
     may_refuse: bool,
-    workers: u64,
+    workers: usize,
 }
 
 impl Fault {
     fn random(random: &mut Random) -> Fault {
-        let (number, kind) = (1 + random.below(90), random.below(7));
+        let (number, kind) = (1 + random.below(200), random.below(7));
         let ending = match kind {
             2 | 3 => one_of(&POWER, random),
             _ => Ending::Kill,
@@ -54,7 +56,7 @@ impl Fault {
             rule,
             ending,
             may_refuse: kind == 5,
-            workers: 1 + random.below(3),
+            workers: one_of(&[1, 2, 3], random),
         }
     }
 }
@@ -81,15 +83,14 @@ impl Soaked {
             layer: Layer::new(home.path()),
             home,
             disk: Disk::default(),
-            actor: Actor::default(),
+            actor: Actor::of_kinds(),
             lost_power: false,
             boots: 0,
         }
     }
 
-    fn launch(&self, workers: u64) -> Launch {
-        let launch = launch(self.home.path()).without("--workers").without("1");
-        let launch = launch.args(&["--workers", &workers.to_string()]);
+    fn launch(&self, workers: usize) -> Launch {
+        let launch = kinds::launch(self.home.path(), workers);
         self.layer.in_boot(&launch, &self.boots.to_string())
     }
 
@@ -154,8 +155,8 @@ impl Soaked {
         }
     }
 
-    /// Checks everything, and that `replay` says the same.
-    fn check(&mut self) {
+    /// Checks everything, and that `replay` says the same, of one query after the other.
+    fn check(&mut self, life: u64) {
         self.layer.forget();
         self.layer.rules(&[]);
         let launch = self.launch(2);
@@ -167,11 +168,11 @@ impl Soaked {
             .calls()
             .iter()
             .for_each(|call| self.disk.apply(call));
-        let data_dir = launch.data_dir().to_string_lossy().into_owned();
-        let output = run(&["replay", "--data-dir", &data_dir, "--query", QUERY]);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{said}");
-        assert_eq!(plain_rows(&output.stdout), expected(self.actor.posted));
+        let place = usize::try_from(life).expect("it is small") % kinds::KINDS.len();
+        let (query, home) = (kinds::KINDS[place], self.home.path());
+        let replayed = kinds::shown(query, plain_rows(&kinds::replay(home, query)));
+        let expected = kinds::expected(self.actor.posted);
+        assert_eq!(replayed, expected[query].0, "{query}");
     }
 }
 
@@ -219,7 +220,7 @@ fn soak() {
         let fault = Fault::random(&mut random);
         println!("soak: life {life}: {} on {:?}", fault.rule, fault.ending);
         landed += u64::from(soaked.live(&fault, &mut random));
-        soaked.check();
+        soaked.check(life);
         life += 1;
         if life.is_multiple_of(OF_ONE) {
             posts += soaked.actor.posted;

@@ -19,6 +19,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Launch {
     /// Everything of the test: data directory, configuration, the service's standard error.
     pub home: PathBuf,
+    program: PathBuf,
     args: Vec<String>,
     env: Vec<(String, String)>,
     /// The largest file the service may write, in KiB.
@@ -32,6 +33,7 @@ impl Launch {
     pub fn new(home: &Path) -> Launch {
         let launch = Launch {
             home: home.to_owned(),
+            program: PathBuf::from(env!("CARGO_BIN_EXE_waterclock")),
             args: vec!["run".to_owned()],
             env: Vec::new(),
             file_limit: None,
@@ -53,6 +55,11 @@ impl Launch {
     pub fn without(mut self, flag: &str) -> Launch {
         self.args.retain(|arg| arg != flag);
         self
+    }
+
+    /// Starts another program, which takes the same arguments.
+    pub fn program(self, program: PathBuf) -> Launch {
+        Launch { program, ..self }
     }
 
     /// Sets a key of the configuration by its variable: `SNAPSHOT__INTERVAL`.
@@ -101,12 +108,12 @@ impl Launch {
     /// Starts it and waits for nothing.
     pub fn spawn(&self) -> Starting {
         let mut command = match self.file_limit {
-            None => binary(),
+            None => clean(Command::new(&self.program)),
             Some(kib) => {
                 // Ignoring the signal is inherited, so that the write fails instead.
                 let script = format!("trap '' XFSZ; ulimit -S -f {}; exec \"$@\"", kib * 2);
                 let mut shell = Command::new("sh");
-                shell.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_waterclock")]);
+                shell.args(["-c", &script, "sh"]).arg(&self.program);
                 clean(shell)
             }
         };
@@ -155,12 +162,13 @@ impl Launch {
     }
 }
 
-/// The binary under test, free of settings that the environment happens to have.
+/// The binary under test.
 pub fn binary() -> Command {
     clean(Command::new(env!("CARGO_BIN_EXE_waterclock")))
 }
 
-fn clean(mut command: Command) -> Command {
+/// Free of settings that the environment happens to have.
+pub fn clean(mut command: Command) -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("WATERCLOCK_")) {
         command.env_remove(name);
     }
@@ -235,13 +243,14 @@ impl Starting {
 
     /// Waits for its URL; how it ended where it did before that.
     pub fn url_or_end(mut self) -> Result<Service, ExitStatus> {
-        let Ok(line) = self.process.lines.recv_timeout(PATIENCE) else {
-            return Err(self.process.wait());
+        let url = loop {
+            let Ok(line) = self.process.lines.recv_timeout(PATIENCE) else {
+                return Err(self.process.wait());
+            };
+            if let Some(url) = line.split(' ').find(|word| word.starts_with("http")) {
+                break url.to_owned();
+            }
         };
-        let url = line
-            .split_whitespace()
-            .find(|word| word.starts_with("http"))
-            .unwrap_or_else(|| panic!("no URL in '{line}'"));
         let client = Client {
             url: url.trim_end_matches('/').to_owned(),
             agent: agent(),
@@ -423,9 +432,8 @@ impl Service {
 /// Sends a signal to a process.
 pub fn signal(name: &str, id: u32) {
     // `kill` is part of every shell; the standard library only knows signal 9.
-    let sent = Command::new("sh")
-        .args(["-c", &format!("kill -{name} {id}")])
-        .status();
+    let script = format!("kill -{name} {id}");
+    let sent = Command::new("sh").args(["-c", &script]).status();
     assert!(sent.expect("there is a shell").success());
 }
 

@@ -274,10 +274,126 @@ async fn reads_are_refused_until_the_service_is_ready() {
     ] {
         world.get(path).await.is_problem(503, "not ready");
     }
+    // Of nothing there is no answer, however old it may be.
+    let refused = World::new()
+        .get("/v1/queries/counts?max_staleness=1d")
+        .await;
+    refused.is_problem(503, "not ready");
     world.views.set_ready();
     let answer = world.get("/v1/queries/counts?final=true").await;
     assert_eq!(answer.json()["complete_through"], Value::Null);
     assert_eq!(answer.header("waterclock-complete-through"), "null");
+}
+
+/// A world that catches up: it has shown epoch 999,000, which lacks two of five records and is one
+/// second old.
+fn catching_up() -> World {
+    let world = World::new();
+    world.count(999_000, [("a", 1, 100), ("a", 2, 100), ("b", 1, 900)]);
+    world.log.end.store(5, Ordering::SeqCst);
+    world.show(999_000, 3, Some(500));
+    world
+}
+
+#[tokio::test]
+async fn while_it_catches_up_a_reader_gets_what_there_is_if_that_is_new_enough() {
+    let world = catching_up();
+    for path in [
+        "/v1/queries/counts",
+        "/v1/queries/counts/key/[\"a\",1]",
+        "/v1/queries/counts/late",
+        "/v1/streams/clicks/rejected",
+        "/v1/snapshot?queries=counts,names",
+    ] {
+        let mark = if path.contains('?') { '&' } else { '?' };
+        let read = async |most: &str| {
+            world
+                .get(&format!("{path}{mark}max_staleness={most}"))
+                .await
+        };
+        for most in ["0s", "999ms"] {
+            read(most)
+                .await
+                .is_problem(503, "is 1000 ms behind its input");
+        }
+        let refused = world.get(path).await;
+        refused.is_problem(503, "allow such an answer with max_staleness=2s");
+        let answer = read("1s").await.json();
+        assert_eq!(answer["as_of"], 999_000, "{answer}");
+        let labelled = if path.contains("snapshot") {
+            &answer["queries"]["counts"]
+        } else {
+            &answer
+        };
+        assert_eq!(labelled["stale"], true, "{answer}");
+        assert_eq!(labelled["age_ms"], 1000, "{answer}");
+        assert_eq!(labelled["complete_through"], 500, "{answer}");
+        assert_eq!(labelled["positions"]["clicks"]["0"], 3, "{answer}");
+    }
+    let list = world.get("/v1/queries").await.json();
+    assert_eq!(
+        (&list["ready"], &list["stale"]),
+        (&json!(false), &json!(true))
+    );
+    world.get("/readyz").await.is_problem(503, "not ready");
+    // A newer epoch is answered as soon as it is there, and nobody has to ask any more at the end.
+    world.show(999_800, 4, Some(600));
+    let answer = world.get("/v1/queries/counts?max_staleness=200ms").await;
+    assert_eq!(answer.header("waterclock-age-ms"), "200");
+    assert_eq!(answer.json()["positions"]["clicks"]["0"], 4);
+    world.views.set_ready();
+    assert_eq!(world.get("/v1/queries/counts").await.json()["stale"], false);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_it_catches_up_a_pinned_read_keeps_its_promise() {
+    let world = catching_up();
+    // An epoch by its number, subscribers and differences wait until it has caught up.
+    for path in ["?at=999000", "/diff?from=999000", "/changes"] {
+        let refused = world.get(&format!("/v1/queries/counts{path}")).await;
+        refused.is_problem(503, "not ready");
+    }
+    let after = |position: u64, most: &str| {
+        let token = token(position);
+        format!("/v1/queries/counts?after={token}&timeout=1s{most}")
+    };
+    for position in [3, 5] {
+        let refused = world.get(&after(position, "")).await;
+        refused.is_problem(503, "not ready");
+    }
+    let within = "&max_staleness=1s";
+    assert_eq!(world.get(&after(3, within)).await.json()["as_of"], 999_000);
+    let refused = world.get(&after(5, within)).await;
+    refused.is_problem(503, "did not reach position 5 of stream 'clicks'");
+    let (path, show) = (after(5, within), async {
+        tokio::task::yield_now().await;
+        world.show(999_900, 5, Some(600));
+    });
+    let (answer, ()) = tokio::join!(world.get(&path), show);
+    let answer = answer.json();
+    assert_eq!(
+        (&answer["as_of"], &answer["stale"], &answer["age_ms"]),
+        (&json!(999_900), &json!(true), &json!(100))
+    );
+    // Pages are of one moment, and stay marked; final rows are those of the answered epoch.
+    let page = |more: &str| format!("/v1/queries/counts?final=true&limit=1{more}");
+    let first = world.get(&page("&max_staleness=1s")).await.json();
+    assert_eq!(first["rows"][0]["key"], json!(["a", 1]));
+    let cursor = first["next"].as_str().unwrap();
+    world.show(999_999, 5, Some(2000));
+    let refused = world.get(&page(&format!("&cursor={cursor}"))).await;
+    refused.is_problem(503, "not ready");
+    let second = page(&format!("&cursor={cursor}&max_staleness=1s"));
+    let second = world.get(&second).await.json();
+    assert_eq!(second["rows"][0]["key"], json!(["a", 2]));
+    assert_eq!(
+        (&second["as_of"], &second["stale"], &second["next"]),
+        (&json!(999_900), &json!(true), &Value::Null)
+    );
+    // Nobody knows how old an epoch is whose number is no time that has been.
+    world.show(1_000_000, 5, Some(2000));
+    let refused = world.get(&page("&max_staleness=1d")).await;
+    refused.is_problem(503, "not ready");
 }
 
 #[tokio::test]
