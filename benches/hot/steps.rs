@@ -415,6 +415,7 @@ impl Vault for Encoding {
             is_of_changes: true,
             is_to_be_rewritten: false,
             note: None,
+            expected: 0,
         }
     }
 

@@ -334,13 +334,13 @@ fn spikes(lasts: Duration) {
         taken.0, taken.1
     ));
     service.measure("the window closes", few('p', all.at + window), || {
-        wait(lasts)
+        wait(lasts);
     });
     service.measure("it expires", few('q', all.at + 2 * window + 1), || {
-        wait(lasts)
+        wait(lasts);
     });
     service.measure("after it", few('r', all.at + 2 * window + 1), || {
-        wait(lasts)
+        wait(lasts);
     });
     service.live.stop();
 }
