@@ -186,6 +186,28 @@ impl FileSource {
         }
     }
 
+    /// The bytes of whole records from `position` on, and where they end; `None` while there are
+    /// none. In the place of a too large record stands a part of it.
+    fn records(
+        &mut self,
+        file: usize,
+        position: u64,
+        want: usize,
+        columns: usize,
+    ) -> Result<Option<(u64, Bytes)>, SourceError> {
+        Ok(match self.whole_records(file, position, want)? {
+            Whole::Buffered(len) => {
+                let bytes = self.buffers.lend(&mut self.buffer, len);
+                Some((position + len as u64, bytes))
+            }
+            Whole::TooLarge(len) => {
+                let bytes = self.spoiled(file, position, columns)?;
+                Some((position + len, Bytes::from(bytes)))
+            }
+            Whole::Unfinished => None,
+        })
+    }
+
     /// Looks for the end of a record of which `scanned` bytes are known and none is its end.
     fn skip(
         &mut self,
@@ -341,19 +363,10 @@ impl Source for FileSource {
             return Ok(None);
         }
         let left = usize::try_from(stop - start).unwrap_or(usize::MAX);
-        let (end, bytes) = match self.whole_records(file, start, left.min(max_bytes.max(1)))? {
-            Whole::Buffered(len) => {
-                let bytes = self.buffers.lend(&mut self.buffer, len);
-                (start + len as u64, bytes)
-            }
-            Whole::TooLarge(len) => {
-                let bytes = self.spoiled(file, start, columns)?;
-                (start + len, Bytes::from(bytes))
-            }
-            Whole::Unfinished => {
-                self.files[file].unfinished = Some((position, len));
-                return Ok(None);
-            }
+        let want = left.min(max_bytes.max(1));
+        let Some((end, bytes)) = self.records(file, start, want, columns)? else {
+            self.files[file].unfinished = Some((position, len));
+            return Ok(None);
         };
         let spans = vec![Span {
             first: start,
