@@ -7,6 +7,8 @@ use bytes::Bytes;
 
 /// How many buffers wait to be used again, at most.
 const SPARE: usize = 16;
+/// The largest that waits, in bytes: one that had to hold a large record is let go.
+const LARGEST: usize = 4 << 20;
 
 /// Buffers that were filled once: memory that is there already is much cheaper to read into, and
 /// what was read need not be copied to outlive the next read.
@@ -45,7 +47,7 @@ impl AsRef<[u8]> for Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        if spare.len() < SPARE {
+        if spare.len() < SPARE && self.bytes.capacity() <= LARGEST {
             spare.push(mem::take(&mut self.bytes));
         }
     }
@@ -89,5 +91,12 @@ mod tests {
             .collect();
         drop(lent);
         assert_eq!(buffers.spare.lock().expect("nobody panicked").len(), SPARE);
+    }
+
+    #[test]
+    fn what_is_large_does_not_wait() {
+        let buffers = Buffers::default();
+        drop(buffers.lend(&mut vec![0; LARGEST + 1], LARGEST + 1));
+        assert_eq!(buffers.spare.lock().expect("nobody panicked").len(), 0);
     }
 }
