@@ -19,16 +19,17 @@ mod q11;
 mod q12;
 #[path = "../queries/nexmark/q5.rs"]
 mod q5;
+mod support;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::Write;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::channel;
+use std::time::Instant;
 
+use support::{checkpoint, now, number, say, wait};
 use waterclock::memory;
 use waterclock::prelude::*;
 use waterclock::query::{Catalog, Overrides};
@@ -37,7 +38,7 @@ use waterclock::source::nexmark::{NexmarkOptions, NexmarkSource};
 use waterclock::source::{Partition, Source, SourceError};
 use waterclock::state::{CheckpointStore, DataDir, StoreOptions};
 use waterclock::testing::MemorySource;
-use waterclock::view::{Checkpoints, History};
+use waterclock::view::History;
 use waterclock::worker::Start;
 use waterclock::worker::live::{Live, LiveOptions, Work};
 use waterclock::worker::replay::Replay;
@@ -132,25 +133,6 @@ fn in_a_process(case: &str) {
     assert!(status.expect("it starts").success(), "case '{case}' failed");
 }
 
-fn say(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
-}
-
-fn number(name: &str, default: u64) -> u64 {
-    let said = std::env::var(name).ok();
-    said.map_or(default, |said| said.parse().expect("a number"))
-}
-
-#[allow(clippy::disallowed_methods, reason = "a benchmark measures time")]
-fn now() -> Instant {
-    Instant::now()
-}
-
-fn wait(lasts: Duration) {
-    let (_keep, never) = channel::<()>();
-    assert_eq!(never.recv_timeout(lasts), Err(RecvTimeoutError::Timeout));
-}
-
 /// What the system holds for this process, in bytes.
 fn held() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -197,13 +179,6 @@ fn rows(query: Query) {
         held().saturating_sub(before.1) / rows,
     ));
     live.stop();
-}
-
-fn checkpoint(live: &Live) {
-    let (tell, told) = channel();
-    live.take(None, Box::new(move |taken| drop(tell.send(taken))));
-    let taken = told.recv().expect("the service runs");
-    taken.expect("it is written");
 }
 
 fn start(query: Query, source: Box<dyn Source>, dir: &std::path::Path) -> Live {

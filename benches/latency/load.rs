@@ -11,7 +11,8 @@ use waterclock::prelude::*;
 use waterclock::record::{Chunk, Format, Positions, Span};
 use waterclock::source::{Partition, Source, SourceError, Wake};
 
-use super::{Click, WINDOW, now};
+use super::support::now;
+use super::{Click, WINDOW};
 
 /// How often records that are due are handed over.
 const TICK: Duration = Duration::from_micros(250);

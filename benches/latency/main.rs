@@ -17,19 +17,20 @@
 
 mod load;
 mod reader;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use load::{Load, Phase};
 use reader::Reader;
+use support::{checkpoint, now, number, say, wait};
 use waterclock::prelude::*;
 use waterclock::query::{Catalog, Overrides};
 use waterclock::state::{CheckpointStore, DataDir, StoreOptions};
-use waterclock::view::{CheckpointInfo, Checkpoints, History};
+use waterclock::view::History;
 use waterclock::worker::Start;
 use waterclock::worker::live::{Live, LiveOptions, Work};
 
@@ -84,20 +85,6 @@ fn main() {
     if wants("spikes") {
         spikes(lasts);
     }
-}
-
-fn say(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
-}
-
-fn number(name: &str, default: u64) -> u64 {
-    let said = std::env::var(name).ok();
-    said.map_or(default, |said| said.parse().expect("a number"))
-}
-
-#[allow(clippy::disallowed_methods, reason = "a benchmark measures time")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 #[allow(
@@ -227,31 +214,18 @@ impl Service {
     fn take_checkpoints(&self, lasts: Duration) -> (u32, Vec<u64>) {
         let (began, mut count, mut bytes) = (now(), 0, Vec::new());
         while began.elapsed() < lasts {
-            let info = self.checkpoint();
+            let info = checkpoint(&self.live);
             count += 1;
             bytes.push(info.bytes);
             wait(seconds(1));
         }
         (count, bytes)
     }
-
-    fn checkpoint(&self) -> CheckpointInfo {
-        let (tell, told) = channel();
-        let reply = Box::new(move |taken| drop(tell.send(taken)));
-        self.live.take(None, reply);
-        let taken = told.recv().expect("the service runs");
-        taken.expect("it is written")
-    }
 }
 
 #[allow(clippy::cast_precision_loss, reason = "figures for people")]
 fn millis_of(micros: u64) -> f64 {
     micros as f64 / 1e3
-}
-
-fn wait(lasts: Duration) {
-    let (_keep, never) = channel::<()>();
-    assert_eq!(never.recv_timeout(lasts), Err(RecvTimeoutError::Timeout));
 }
 
 /// Windows of ten seconds with ten thousand users: one closes and one expires every ten seconds.

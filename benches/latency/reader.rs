@@ -1,7 +1,7 @@
 //! A reader of the view: it waits for each epoch, looks up the newest record's row, checks that the
 //! row has it, and notes for every record that came with the epoch how long ago it was due.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,8 @@ use waterclock::prelude::*;
 use waterclock::view::{KeyRange, Views};
 
 use super::load::Load;
-use super::{Click, NAME, WINDOW, now};
+use super::support::{now, wait};
+use super::{Click, NAME, WINDOW};
 
 /// What was seen since the last look at it.
 pub struct Seen {
@@ -102,10 +103,8 @@ impl Reader {
 
     /// Waits until all that was handed over is seen.
     pub fn catch_up(&self, load: &Load) {
-        let (_keep, never) = channel::<()>();
         while self.look(|seen| seen.through) < load.handed() {
-            let waited = never.recv_timeout(Duration::from_millis(1));
-            assert_eq!(waited, Err(RecvTimeoutError::Timeout));
+            wait(Duration::from_millis(1));
         }
     }
 }
