@@ -9,6 +9,7 @@ use std::hash::Hash;
 
 use super::folding::Map;
 use super::intervals::Side;
+use super::settling::{FinalAt, Settling};
 use crate::time::Epoch;
 
 /// A change of either table.
@@ -18,23 +19,25 @@ pub type Change<K, A, B> = ((K, Side<A, B>), Epoch, isize);
 pub struct Joined<K, A, B> {
     lefts: Rows<K, A>,
     rights: Rows<K, B>,
-}
-
-impl<K, A, B> Default for Joined<K, A, B> {
-    /// A join of no rows.
-    fn default() -> Self {
-        Joined {
-            lefts: Rows(Map::default()),
-            rights: Rows(Map::default()),
-        }
-    }
+    settling: Settling<K>,
 }
 
 impl<K: Clone + Hash + Eq, A: Ord, B: Ord> Joined<K, A, B> {
-    /// Takes a closed epoch's changes, in any order; emits the changes of the pairs.
+    /// A join of no rows; of keys that are settled none are kept.
+    pub fn new(settled_at: Option<FinalAt<K>>) -> Self {
+        Joined {
+            lefts: Rows(Map::default()),
+            rights: Rows(Map::default()),
+            settling: Settling::new(settled_at),
+        }
+    }
+
+    /// Takes a closed epoch's changes, in any order, and its watermark; emits the changes of the
+    /// pairs.
     pub fn retire<P>(
         &mut self,
         epoch: Epoch,
+        watermark: i64,
         changes: Vec<Change<K, A, B>>,
         pair: impl Fn(&A, &B) -> P,
         out: &mut Vec<((K, P), Epoch, isize)>,
@@ -46,16 +49,20 @@ impl<K: Clone + Hash + Eq, A: Ord, B: Ord> Joined<K, A, B> {
                     out.extend(met.map(|(right, times)| {
                         ((key.clone(), pair(&left, right)), epoch, diff * times)
                     }));
-                    self.lefts.change(key, left, diff);
+                    self.lefts.change(key, left, diff, &mut self.settling);
                 }
                 Side::Right(right) => {
                     let met = self.lefts.of(&key).iter();
                     out.extend(met.map(|(left, times)| {
                         ((key.clone(), pair(left, &right)), epoch, diff * times)
                     }));
-                    self.rights.change(key, right, diff);
+                    self.rights.change(key, right, diff, &mut self.settling);
                 }
             }
+        }
+        for key in self.settling.settled(watermark) {
+            self.lefts.0.remove(&key);
+            self.rights.0.remove(&key);
         }
     }
 }
@@ -70,15 +77,16 @@ struct Group<V> {
     removed: usize,
 }
 
-impl<K: Hash + Eq, V: Ord> Rows<K, V> {
+impl<K: Clone + Hash + Eq, V: Ord> Rows<K, V> {
     fn of(&self, key: &K) -> &[(V, isize)] {
         self.0.get(key).map_or(&[], |group| &group.changes)
     }
 
-    fn change(&mut self, key: K, row: V, diff: isize) {
+    fn change(&mut self, key: K, row: V, diff: isize, settling: &mut Settling<K>) {
         use std::collections::hash_map::Entry;
         match self.0.entry(key) {
             Entry::Vacant(slot) => {
+                settling.note(slot.key());
                 // Many a key has a single row: there is room for no more yet.
                 let changes = vec![(row, diff)];
                 let removed = removed(diff);
@@ -150,7 +158,7 @@ mod tests {
                 1..12,
             ),
         ) {
-            let mut joined = Joined::default();
+            let mut joined = Joined::new(None);
             let (mut lefts, mut rights, mut pairs) = (Bag::new(), Bag::new(), Bag::new());
             for (epoch, changes) in (0..).zip(epochs) {
                 let mut input = Vec::new();
@@ -174,7 +182,7 @@ mod tests {
                     }
                 }
                 let mut out = Vec::new();
-                joined.retire(epoch, input, |a: &u8, b: &i8| (*a, *b), &mut out);
+                joined.retire(epoch, 0, input, |a: &u8, b: &i8| (*a, *b), &mut out);
                 for (pair, at, diff) in out {
                     prop_assert_eq!(at, epoch);
                     add(&mut pairs, pair, diff);

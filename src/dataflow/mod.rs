@@ -61,6 +61,7 @@ pub mod retire;
 mod running;
 pub mod schemas;
 pub mod sessions;
+pub mod settling;
 pub mod several;
 pub mod sketches;
 pub mod stamp;

@@ -10,6 +10,7 @@ use std::hash::Hash;
 use super::clock::Clock;
 use super::feed::Mark;
 use super::folding::Map;
+use super::settling::{FinalAt, Settling};
 use crate::time::Epoch;
 
 /// A change of what is ranked: a key and a row.
@@ -36,6 +37,8 @@ pub struct Ranks<K, R, S, F> {
     show: F,
     /// Whether only the rows at the end are wanted.
     final_only: bool,
+    /// Which groups are at their end before all input is.
+    settling: Settling<K>,
 }
 
 impl<K, R, S, F> Ranks<K, R, S, F>
@@ -53,13 +56,24 @@ where
             only_grows,
             show,
             final_only,
+            settling: Settling::default(),
         }
     }
 
-    /// Takes a closed epoch's changes; emits how what is shown changes.
+    /// Lets go of groups, and shows them if only the end is wanted, when they are settled.
+    #[must_use]
+    pub fn settled_at(self, settled_at: Option<FinalAt<K>>) -> Self {
+        Ranks {
+            settling: Settling::new(settled_at),
+            ..self
+        }
+    }
+
+    /// Takes a closed epoch's changes, and its watermark; emits how what is shown changes.
     pub fn retire(
         &mut self,
         clock: &Clock,
+        watermark: i64,
         changes: Vec<Change<K, R>>,
         out: &mut Vec<((K, S), Epoch, isize)>,
     ) {
@@ -68,6 +82,7 @@ where
             let group = if let Some(group) = self.groups.get_mut(&key) {
                 group
             } else {
+                self.settling.note(&key);
                 self.groups.entry(key.clone()).or_default()
             };
             let has_changed = if self.only_grows {
@@ -90,6 +105,11 @@ where
             }
             if group.rows.is_empty() {
                 self.groups.remove(&key);
+            }
+        }
+        for key in self.settling.settled(watermark) {
+            if let Some(mut group) = self.groups.remove(&key) {
+                group.show(&key, self.first, &self.show, clock.epoch, out);
             }
         }
         if self.final_only && clock.mark == Mark::End {
@@ -222,7 +242,7 @@ mod tests {
                 }
                 rows.retain(|_, count| *count > 0);
                 let mut out = Vec::new();
-                ranks.retire(&Clock::at(epoch), input, &mut out);
+                ranks.retire(&Clock::at(epoch), 0, input, &mut out);
                 for (row, _, diff) in out {
                     *shown.entry(row).or_insert(0) += diff;
                 }

@@ -80,6 +80,8 @@ where
         let mut waiting: Waiting<D> = BTreeMap::new();
         let mut due: VecDeque<(Rc<Clock>, Capability<Epoch>, Capability<Epoch>)> = VecDeque::new();
         let (mut produced, mut said) = (Vec::new(), Vec::new());
+        // Epochs in turn are much alike: the last one says how much room the next needs.
+        let mut usual = 0;
         move |frontiers| {
             data_in.for_each(|cap, items| {
                 if let Some(stamp) = cap.least() {
@@ -100,7 +102,9 @@ where
                     break;
                 }
                 let items = waiting.remove(&clock.epoch).unwrap_or_default();
+                produced.reserve(usual);
                 logic(clock, items, &mut produced, &mut said);
+                usual = produced.len();
                 if !produced.is_empty() {
                     main_out
                         .activate()

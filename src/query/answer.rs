@@ -242,14 +242,16 @@ fn attach<'s, K: Arrangeable, V: Arrangeable>(
         }
     };
     let final_at = table.final_at();
-    let (query, only_grows) = (Rc::clone(&flow.query), table.known.only_grows);
+    let query = Rc::clone(&flow.query);
+    let only_grows = table.known.only_grows && !flow.final_only();
     let watermark = flow.watermark();
     let encode = move |_| {
         move |clock: &Clock,
               mut updates: Vec<((K, V), Epoch, isize)>,
               _: &mut Vec<()>,
               _: &mut Vec<()>| {
-            // Where rows only come, none takes another back.
+            // Where rows only come, none takes another back. For a replay they are ordered here,
+            // while they are of a type, which leaves the end to merge what is in order.
             if !only_grows {
                 differential_dataflow::consolidation::consolidate_updates(&mut updates);
             }

@@ -19,6 +19,7 @@ use crate::dataflow::clock::{Clock, Clocks, Times, clocks};
 use crate::dataflow::decode::{Counted, Intake, Notice};
 use crate::dataflow::feed::Feed;
 use crate::dataflow::lines::RawLines;
+use crate::dataflow::settling::FinalAt;
 use crate::dataflow::vault::{Boundaries, Boundary, Vault};
 use crate::record::{Entity, Event, Text};
 use crate::row::Row;
@@ -377,6 +378,11 @@ impl<'s> Flow<'s> {
 
     pub(super) fn final_only(&self) -> bool {
         self.env.final_only
+    }
+
+    /// When a key's rows are not only final, but stay: in a replay, which takes none back.
+    pub(super) fn settled_at<K>(&self, final_at: &Option<FinalAt<K>>) -> Option<FinalAt<K>> {
+        final_at.clone().filter(|_| self.final_only())
     }
 
     /// Whether rows of an owner's hash live on this worker.

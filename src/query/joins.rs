@@ -17,10 +17,8 @@ use crate::dataflow::intervals::Side;
 use crate::dataflow::joined::Joined;
 use crate::dataflow::keyed::{Arrangeable, Rows};
 use crate::dataflow::retire::{by_update_time, retire};
-use crate::time::{Epoch, Timestamp};
-
-/// When rows of a key are final.
-type FinalAt<K> = Option<Rc<dyn Fn(&K) -> Timestamp>>;
+use crate::dataflow::settling::FinalAt;
+use crate::time::Epoch;
 
 type Arranging<'s, K, V> = Arranged<'s, TraceAgent<Rows<K, V>>>;
 
@@ -44,7 +42,7 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
             let pairs = pairs(self.arranged(), other.arranged(), pair);
             (pairs, known.is_placed)
         } else {
-            (joined(self, other, pair), true)
+            (joined(self, other, flow.settled_at(&final_at), pair), true)
         };
         Table {
             final_at,
@@ -216,7 +214,7 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
 }
 
 /// When both of two rows are final, if both ever are.
-fn both<K: 'static>(left: FinalAt<K>, right: FinalAt<K>) -> FinalAt<K> {
+fn both<K: 'static>(left: Option<FinalAt<K>>, right: Option<FinalAt<K>>) -> Option<FinalAt<K>> {
     let (left, right) = (left?, right?);
     Some(Rc::new(move |key| left(key).max(right(key))))
 }
@@ -225,6 +223,7 @@ fn both<K: 'static>(left: FinalAt<K>, right: FinalAt<K>) -> FinalAt<K> {
 fn joined<'s, K: Arrangeable, A: Arrangeable, B: Arrangeable, P: Arrangeable>(
     left: Table<'s, K, A>,
     right: Table<'s, K, B>,
+    settled_at: Option<FinalAt<K>>,
     pair: impl Fn(&A, &B) -> P + 'static,
 ) -> Collection<'s, (K, P)> {
     let flow = left.flow.clone();
@@ -235,11 +234,11 @@ fn joined<'s, K: Arrangeable, A: Arrangeable, B: Arrangeable, P: Arrangeable>(
         (key, Side::Right(b))
     });
     let changes = lefts.concat(rights).inner;
-    let clocks = flow.clocks();
+    let (clocks, watermark) = (flow.clocks(), flow.watermark());
     let pairs = retire(changes, clocks, Pipeline, by_update_time, "Join", |_| {
-        let mut joined = Joined::default();
+        let mut joined = Joined::new(settled_at);
         move |clock: &Clock, changes, out: &mut Vec<_>, _: &mut Vec<()>| {
-            joined.retire(clock.epoch, changes, &pair, out);
+            joined.retire(clock.epoch, watermark(clock), changes, &pair, out);
         }
     });
     pairs.main.as_collection()

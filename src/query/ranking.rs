@@ -85,11 +85,13 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
             (key, row)
         });
         let rows = Table::new(flow.clone(), rows).known(known).placed();
-        let mut ranks = Ranks::new(n, known.only_grows, flow.final_only(), show);
+        let ranks = Ranks::new(n, known.only_grows, flow.final_only(), show);
+        let mut ranks = ranks.settled_at(flow.settled_at(&final_at));
+        let watermark = flow.watermark();
         let (rows, clocks) = (rows.inner, flow.clocks());
         let first = retire(rows, clocks, Pipeline, by_update_time, "First rows", |_| {
             move |clock: &Clock, changes, out: &mut Vec<((K, S), Epoch, isize)>, _: &mut Vec<()>| {
-                ranks.retire(clock, changes, out);
+                ranks.retire(clock, watermark(clock), changes, out);
             }
         });
         let known = Known {

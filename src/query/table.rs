@@ -11,6 +11,7 @@ use timely::dataflow::operators::generic::Operator;
 use super::flow::Flow;
 use crate::dataflow::decode::guard;
 use crate::dataflow::keyed::Arrangeable;
+use crate::dataflow::settling::FinalAt;
 use crate::time::{Epoch, Timestamp};
 
 pub(super) type Collection<'s, D> = VecCollection<'s, Epoch, D, isize>;
@@ -20,7 +21,7 @@ pub(super) type Collection<'s, D> = VecCollection<'s, Epoch, D, isize>;
 pub struct Table<'s, K: 'static, V: 'static> {
     pub(super) flow: Flow<'s>,
     pub(super) rows: Collection<'s, (K, V)>,
-    pub(super) final_at: Option<Rc<dyn Fn(&K) -> Timestamp>>,
+    pub(super) final_at: Option<FinalAt<K>>,
     /// The name under which all queries share the table's arrangement.
     pub(super) shared: Option<String>,
     pub(super) known: Known,
@@ -75,7 +76,7 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
         }
     }
 
-    pub(super) fn final_at(&self) -> Option<Rc<dyn Fn(&K) -> Timestamp>> {
+    pub(super) fn final_at(&self) -> Option<FinalAt<K>> {
         self.final_at.clone()
     }
 

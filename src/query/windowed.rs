@@ -9,6 +9,7 @@ use super::Table;
 use super::catalog::{BuildError, MAX_OVERLAP};
 use super::failing::Failing;
 use super::stream::Keyed;
+use super::table::Known;
 use super::windowing::Windowing;
 use crate::dataflow::aggregate::{Aggregate, Average, Count, Max, Min, Of, Sum, Summand};
 use crate::dataflow::clock::Clock;
@@ -313,5 +314,9 @@ impl<Z: Copy + 'static> WindowKind for Windowing<Z> {
         );
         Table::new(flow, rows.main.as_collection())
             .closed_by(move |(_, window)| final_at(window, shape.allowed))
+            .known(Known {
+                only_grows: shape.is_replay,
+                is_placed: false,
+            })
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::cuts::{Cutter, EPOCH_BYTES, Reading, SPLIT_BYTES};
+use super::cuts::{Cutter, Reading, SPLIT_BYTES};
 use super::restore;
 use super::run::{Dataflow, Hands, RunError, Said, Setup};
 use crate::dataflow::bounded::Shown;
@@ -125,6 +125,7 @@ impl Replay {
         let mut epochs = Epochs {
             readings,
             cutter: Cutter::new(self.split_bytes),
+            epoch_bytes: self.workers.max(1) * SPLIT_BYTES,
             last: 0,
         };
         let mut positions = BTreeMap::new();
@@ -163,6 +164,9 @@ pub(super) fn readings(
 struct Epochs {
     readings: Vec<Reading>,
     cutter: Cutter,
+    /// How much of a partition an epoch takes: as much as all workers decode at once. What it is
+    /// made into then stays in their caches on its way to the answer.
+    epoch_bytes: usize,
     last: Epoch,
 }
 
@@ -193,7 +197,7 @@ impl Epochs {
                     reading,
                     partition.id,
                     *position,
-                    EPOCH_BYTES,
+                    self.epoch_bytes,
                     None,
                     &mut plan.tasks,
                 )?;
@@ -210,7 +214,7 @@ impl Epochs {
 /// The rows of all workers, added up.
 #[derive(Default)]
 pub(super) struct Kept {
-    rows: Mutex<Vec<(Row, i64)>>,
+    rows: Mutex<Runs>,
     /// Rows that are only counted.
     count: AtomicI64,
     late: Mutex<u64>,
@@ -220,11 +224,14 @@ pub(super) struct Kept {
 impl Kept {
     fn add(&self, rows: Vec<(Row, i64)>) {
         let mut all = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = all.len();
-        all.extend(rows);
+        all.count += rows.len();
+        all.runs.push(rows);
         // Rows that revise each other are netted each time the bag has doubled.
-        if all.len() > 1 << 20 && all.len().ilog2() > before.ilog2() {
-            net(&mut all);
+        if all.count > (2 * all.netted).max(1 << 20) {
+            let rows = all.take();
+            all.netted = rows.len();
+            all.count = rows.len();
+            all.runs.push(rows);
         }
     }
 
@@ -254,8 +261,28 @@ impl Kept {
 
     fn in_order(&self) -> Vec<(Row, i64)> {
         let mut all = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        net(&mut all);
-        std::mem::take(&mut all)
+        all.take()
+    }
+}
+
+/// Rows as they came: epochs of a worker, each in order.
+#[derive(Default)]
+struct Runs {
+    runs: Vec<Vec<(Row, i64)>>,
+    count: usize,
+    /// How many there were when they were last netted.
+    netted: usize,
+}
+
+impl Runs {
+    /// All rows in order, each with how often it occurs.
+    fn take(&mut self) -> Vec<(Row, i64)> {
+        let mut rows = Vec::with_capacity(std::mem::take(&mut self.count));
+        for run in std::mem::take(&mut self.runs) {
+            rows.extend(run);
+        }
+        net(&mut rows);
+        rows
     }
 }
 
