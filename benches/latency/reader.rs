@@ -125,9 +125,13 @@ fn check(views: &Views, load: &Load, epoch: u64, newest: u64) {
         .read(epoch, &range, None, 2, None)
         .expect("the newest epoch is readable");
     let rows: Vec<&str> = page.rows.iter().map(|(row, _)| row.value()).collect();
-    let is_right = match phase.count(newest) {
+    let count = phase.count(newest);
+    let is_right = match count {
         Some(count) => rows == [count.to_string()],
         None => rows.len() == 1,
     };
-    assert!(is_right, "the row of {key} with record {newest}: {rows:?}");
+    assert!(
+        is_right,
+        "the row of {key} with record {newest}: {rows:?}, not {count:?}"
+    );
 }

@@ -12,7 +12,8 @@ use super::decode::{Rec, guard};
 )]
 pub(super) type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
 
-/// Folds records by key. Each comes with where it belongs, or nothing if it is late.
+/// Folds records by key. Each comes with where it belongs, or nothing if it is late. There is
+/// `room` for so many keys before more has to be made.
 ///
 /// Whatever user code does, a record is in its accumulator wholly or not at all: where any panics,
 /// each is tried alone.
@@ -20,9 +21,11 @@ pub(super) fn fold<'r, T: 'r, P, K: Hash + Eq, A: Aggregate<T>>(
     records: impl Iterator<Item = (&'r Rec<T>, Option<P>)> + Clone,
     key: impl Fn(&T, P) -> K,
     aggregate: &A,
+    room: usize,
     mut refuse: impl FnMut(&Rec<T>, String),
 ) -> Map<K, A::Acc> {
     let mut accs: Map<K, A::Acc> = Map::default();
+    accs.reserve(room);
     let mut late = Vec::new();
     let at_once = guard(|| {
         for (record, place) in records.clone() {
@@ -101,6 +104,7 @@ mod tests {
             placed,
             |_, ()| 0,
             &aggregate,
+            0,
             |record, reason| {
                 refused.push((record.data, reason));
             },

@@ -56,7 +56,8 @@ pub fn combine<T, K: Hash + Eq, A: Aggregate<T>>(
 ) {
     let records = batches.iter().flat_map(|batch| batch.iter());
     let records = records.map(|record| (record, Some(())));
-    let accs = fold(records, |data, ()| key(data), aggregate, refuse);
+    let room = folded.capacity();
+    let accs = fold(records, |data, ()| key(data), aggregate, room, refuse);
     folded.extend(accs.into_iter().map(|(key, acc)| Total { key, acc }));
 }
 

@@ -85,7 +85,8 @@ where
     }
 }
 
-/// Folds one epoch's events of a worker by key and pane, and notices the late ones.
+/// Folds one epoch's events of a worker by key and pane, and notices the late ones. `folded` has
+/// room for as many as the epoch before had.
 pub fn combine<T, K: Hash + Eq, A: Aggregate<T>>(
     batches: &[Batch<T>],
     shape: &WindowShape,
@@ -111,7 +112,7 @@ pub fn combine<T, K: Hash + Eq, A: Aggregate<T>>(
     let records = batches.iter().flat_map(|batch| batch.iter());
     let records = records.filter_map(move |record| Some((record, judge(record)?)));
     let key = |data: &T, (pane, closed)| (key(data), pane, closed);
-    let accs = fold(records, key, aggregate, refuse);
+    let accs = fold(records, key, aggregate, folded.capacity(), refuse);
     folded.reserve(accs.len());
     folded.extend(accs.into_iter().map(|((key, pane, closed), acc)| Folded {
         key,
