@@ -35,15 +35,15 @@ compare binary *flags:
 
 # What the steps of the hot path cost, in ns; of all, or of those named
 hot *steps:
-    cargo bench --bench hot {{ steps }}
+    cargo run --release --example hot {{ steps }}
 
 # Instructions of those steps, against benches/hot.txt (needs valgrind)
 hot-check:
-    cargo bench --profile counts --bench hot -- --check
+    cargo run --profile counts --example hot -- --check
 
 # Writes benches/hot.txt anew; say in the commit what made the difference
 hot-bless:
-    cargo bench --profile counts --bench hot -- --bless
+    cargo run --profile counts --example hot -- --bless
 
 # Formats everything
 fmt:

@@ -1,11 +1,11 @@
 //! What do the steps of the hot path cost, one by one?
 //!
 //! ```text
-//! cargo bench --bench hot                    ns an item, the middle of some rounds
-//! cargo bench --bench hot decode view        only the steps that are named like this
-//! cargo bench --profile counts --bench hot -- --count    instructions an item, under callgrind
-//! cargo bench --profile counts --bench hot -- --check    the same, against benches/hot.txt
-//! cargo bench --profile counts --bench hot -- --bless    the same, written to benches/hot.txt
+//! cargo run --release --example hot                  ns an item, the middle of some rounds
+//! cargo run --release --example hot decode view      only the steps that are named like this
+//! cargo run --profile counts --example hot -- --count    instructions an item, under callgrind
+//! cargo run --profile counts --example hot -- --check    the same, against benches/hot.txt
+//! cargo run --profile counts --example hot -- --bless    the same, written to benches/hot.txt
 //! ```
 //!
 //! Times say what a step costs on this machine now. Instructions are the same on a busy machine,
@@ -58,8 +58,7 @@ fn main() -> ExitCode {
             return checked(&counts);
         }
         say(&written(&counts));
-    } else if has("--bench") {
-        // `cargo test` builds benchmarks and may run them; they are for `cargo bench` alone.
+    } else {
         wanted.into_iter().for_each(timed);
     }
     ExitCode::SUCCESS

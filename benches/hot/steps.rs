@@ -307,7 +307,7 @@ fn join() -> Prepare {
         move || (0..ITEMS).map(change).collect(),
         |changes| {
             let mut out = Vec::new();
-            Joined::default().retire(1, changes, |a: &u64, b: &u64| (*a, *b), &mut out);
+            Joined::new(None).retire(1, 0, changes, |a: &u64, b: &u64| (*a, *b), &mut out);
             assert_eq!(out.len() as u64, ITEMS);
         },
     )
@@ -321,7 +321,7 @@ fn ranks() -> Prepare {
         |changes| {
             let show = |rows: &[&Reverse<u64>]| rows.iter().map(|row| row.0).collect();
             let mut out = Vec::new();
-            Ranks::new(10, false, false, show).retire(&Clock::at(1), changes, &mut out);
+            Ranks::new(10, false, false, show).retire(&Clock::at(1), 0, changes, &mut out);
             assert_eq!(out.len(), 1000);
         },
     )

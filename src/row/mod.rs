@@ -1,6 +1,7 @@
 //! Answer rows: a key and a value in an order-preserving encoding and as JSON.
 
 mod order;
+mod ordered;
 #[cfg(test)]
 mod properties;
 mod serializer;
@@ -16,6 +17,7 @@ use crate::time::Timestamp;
 
 pub use order::encode_json;
 pub(crate) use order::{AFTER_ALL, Encoder};
+pub(crate) use ordered::{Ordered, consolidate, consolidated};
 
 /// A row of an answer, shared: a clone is the same row. Rows order as their keys do, then their
 /// values, compared as types: text by bytes, numbers by value, tuples and structs part by part.

@@ -3,9 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::shard::Ordered;
 use super::{ReadError, View};
-use crate::row::Row;
+use crate::row::{Ordered, Row};
 use crate::time::{Epoch, Timestamp};
 
 /// Successive published epochs, each with a query's watermark: what changes are read over. The

@@ -6,9 +6,9 @@ use std::ops::Bound;
 use std::sync::{PoisonError, RwLock};
 
 use super::horizon::Horizon;
-use super::shard::{Ordered, Shard};
+use super::shard::Shard;
 use super::{KeyRange, Page, ReadError, RowPosition};
-use crate::row::Row;
+use crate::row::{Ordered, Row};
 use crate::time::{Epoch, Timestamp};
 
 /// What is to be read.

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use super::changelog::{Change, Span, has_expired};
 use super::horizon::Horizon;
 use super::merge::{self, Request};
-use super::shard::{LogPosition, Ordered, RUN, Shard};
+use super::shard::{LogPosition, RUN, Shard};
 use super::{KeyRange, Page, QuerySpec, ReadError, RowPosition};
-use crate::row::Row;
+use crate::row::{Ordered, Row, consolidate, consolidated};
 use crate::time::{Epoch, Timestamp};
 
 /// A query's result as an ordered, multi-versioned bag of rows.
@@ -276,26 +276,6 @@ impl View {
         }
         done
     }
-}
-
-/// Changes of shared rows, sorted by row, those of a row added up.
-pub(super) fn consolidated(changes: Vec<(Row, i64)>) -> Vec<(Ordered, i64)> {
-    let shared = changes
-        .into_iter()
-        .map(|(row, diff)| (Ordered::from(row), diff));
-    consolidate(shared.collect())
-}
-
-/// Sorts changes by row and adds up those of a row.
-fn consolidate(mut changes: Vec<(Ordered, i64)>) -> Vec<(Ordered, i64)> {
-    changes.sort_by(|(a, _), (b, _)| a.cmp(b));
-    changes.dedup_by(|(row, diff), (kept, sum)| {
-        let is_same = row == kept;
-        *sum += if is_same { *diff } else { 0 };
-        is_same
-    });
-    changes.retain(|(_, diff)| *diff != 0);
-    changes
 }
 
 /// How much the epochs of the history changed.

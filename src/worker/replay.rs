@@ -15,7 +15,7 @@ use crate::dataflow::decode::Counted;
 use crate::dataflow::feed::{Change, Mark, PartitionChange, Plan};
 use crate::dataflow::vault::NoVault;
 use crate::query::{Answers, BuildError, Catalog, Fail, Outlet, Query};
-use crate::row::Row;
+use crate::row::{Ordered, Row, consolidate};
 use crate::source::{Source, SourceError};
 use crate::state::StateError;
 use crate::time::{Epoch, hours};
@@ -278,33 +278,15 @@ impl Runs {
     /// All rows in order, each with how often it occurs.
     fn take(&mut self) -> Vec<(Row, i64)> {
         let mut rows = Vec::with_capacity(std::mem::take(&mut self.count));
-        for run in std::mem::take(&mut self.runs) {
-            rows.extend(
-                run.into_iter()
-                    .map(|(row, times)| (front(&row), row, times)),
-            );
-        }
-        // They come in runs that are in order: a sort that merges those is much the fastest.
-        rows.sort_by(|(a, left, _), (b, right, _)| a.cmp(b).then_with(|| left.cmp(right)));
-        rows.dedup_by(|(a, next, times), (b, kept, sum)| {
-            let is_same = a == b && next == kept;
-            if is_same {
-                *sum += *times;
-            }
-            is_same
-        });
-        let rows = rows.into_iter().map(|(_, row, times)| (row, times));
-        rows.filter(|(_, times)| *times != 0).collect()
+        let runs = std::mem::take(&mut self.runs).into_iter();
+        rows.extend(
+            runs.flatten()
+                .map(|(row, times)| (Ordered::from(row), times)),
+        );
+        let rows = consolidate(rows).into_iter();
+        rows.map(|(Ordered { row, .. }, times)| (row, times))
+            .collect()
     }
-}
-
-/// The first bytes of what orders a row: mostly enough, and found without following a pointer.
-fn front(row: &Row) -> u128 {
-    let mut front = [0; 16];
-    let order = row.order();
-    let length = order.len().min(front.len());
-    front[..length].copy_from_slice(&order[..length]);
-    u128::from_be_bytes(front)
 }
 
 /// Keeps all rows, and of late and rejected records how many there are.

@@ -4,12 +4,10 @@
 use std::sync::Arc;
 
 use super::{Kind, Message, Mode, Outbox};
-use crate::row::Row;
+use crate::row::{Ordered, Row, consolidated};
 use crate::time::{Epoch, Timestamp};
 use crate::view::View;
 use crate::view::changelog::{Finals, has_expired};
-use crate::view::result::consolidated;
-use crate::view::shard::Ordered;
 
 /// One worker's way to a view, and to the sinks that follow it.
 pub struct Writer {
