@@ -381,8 +381,8 @@ impl<'s> Flow<'s> {
     }
 
     /// When a key's rows are not only final, but stay: in a replay, which takes none back.
-    pub(super) fn settled_at<K>(&self, final_at: &Option<FinalAt<K>>) -> Option<FinalAt<K>> {
-        final_at.clone().filter(|_| self.final_only())
+    pub(super) fn settled_at<K>(&self, final_at: Option<&FinalAt<K>>) -> Option<FinalAt<K>> {
+        final_at.filter(|_| self.final_only()).cloned()
     }
 
     /// Whether rows of an owner's hash live on this worker.

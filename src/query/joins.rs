@@ -42,7 +42,10 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
             let pairs = pairs(self.arranged(), other.arranged(), pair);
             (pairs, known.is_placed)
         } else {
-            (joined(self, other, flow.settled_at(&final_at), pair), true)
+            (
+                joined(self, other, flow.settled_at(final_at.as_ref()), pair),
+                true,
+            )
         };
         Table {
             final_at,

@@ -86,7 +86,7 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
         });
         let rows = Table::new(flow.clone(), rows).known(known).placed();
         let ranks = Ranks::new(n, known.only_grows, flow.final_only(), show);
-        let mut ranks = ranks.settled_at(flow.settled_at(&final_at));
+        let mut ranks = ranks.settled_at(flow.settled_at(final_at.as_ref()));
         let watermark = flow.watermark();
         let (rows, clocks) = (rows.inner, flow.clocks());
         let first = retire(rows, clocks, Pipeline, by_update_time, "First rows", |_| {

@@ -225,13 +225,13 @@ impl Kept {
     fn add(&self, rows: Vec<(Row, i64)>) {
         let mut all = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         all.count += rows.len();
-        all.runs.push(rows);
+        all.epochs.push(rows);
         // Rows that revise each other are netted each time the bag has doubled.
         if all.count > (2 * all.netted).max(1 << 20) {
             let rows = all.take();
             all.netted = rows.len();
             all.count = rows.len();
-            all.runs.push(rows);
+            all.epochs.push(rows);
         }
     }
 
@@ -268,7 +268,7 @@ impl Kept {
 /// Rows as they came: epochs of a worker, each in order.
 #[derive(Default)]
 struct Runs {
-    runs: Vec<Vec<(Row, i64)>>,
+    epochs: Vec<Vec<(Row, i64)>>,
     count: usize,
     /// How many there were when they were last netted.
     netted: usize,
@@ -278,9 +278,10 @@ impl Runs {
     /// All rows in order, each with how often it occurs.
     fn take(&mut self) -> Vec<(Row, i64)> {
         let mut rows = Vec::with_capacity(std::mem::take(&mut self.count));
-        let runs = std::mem::take(&mut self.runs).into_iter();
+        let epochs = std::mem::take(&mut self.epochs).into_iter();
         rows.extend(
-            runs.flatten()
+            epochs
+                .flatten()
                 .map(|(row, times)| (Ordered::from(row), times)),
         );
         let rows = consolidate(rows).into_iter();
