@@ -122,10 +122,12 @@ fn removed(diff: isize) -> usize {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::rc::Rc;
 
     use proptest::prelude::*;
 
     use super::*;
+    use crate::time::Timestamp;
 
     type Bag<R> = BTreeMap<R, isize>;
 
@@ -148,6 +150,24 @@ mod tests {
             }
         }
         pairs
+    }
+
+    #[test]
+    fn nothing_is_kept_of_keys_that_are_settled() {
+        let mut joined = Joined::new(Some(Rc::new(|key: &i64| Timestamp(*key))));
+        let mut out = Vec::new();
+        let mut epoch = |watermark, changes: Vec<(i64, Side<u8, u8>)>| {
+            let changes = changes.into_iter().map(|change| (change, 1, 1)).collect();
+            joined.retire(1, watermark, changes, |a, b| (*a, *b), &mut out);
+            (
+                out.drain(..).count(),
+                joined.lefts.listed() + joined.rights.listed(),
+            )
+        };
+        let both = vec![(5, Side::Left(1)), (9, Side::Left(2)), (5, Side::Right(3))];
+        assert_eq!(epoch(4, both), (1, 3));
+        assert_eq!(epoch(5, vec![(9, Side::Right(4))]), (1, 2));
+        assert_eq!(epoch(i64::MAX, vec![(9, Side::Right(5))]), (1, 0));
     }
 
     proptest! {

@@ -194,10 +194,13 @@ impl<R: Ord, S: Clone + Eq> Group<R, S> {
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+
     use proptest::prelude::*;
 
     use super::*;
     use crate::dataflow::clock::Clock;
+    use crate::time::Timestamp;
 
     type Shown = BTreeMap<(u8, (u64, i8)), isize>;
 
@@ -215,6 +218,23 @@ mod tests {
             }
         }
         shown
+    }
+
+    #[test]
+    fn where_only_the_end_is_wanted_a_group_is_shown_and_let_go_when_it_is_settled() {
+        let first = |rows: &[&i8]| vec![*rows[0]];
+        let ranks = Ranks::new(1, false, true, first);
+        let mut ranks = ranks.settled_at(Some(Rc::new(|key: &i64| Timestamp(*key))));
+        let mut out = Vec::new();
+        let mut epoch = |watermark, changes: Vec<(i64, i8)>| {
+            let changes = changes.into_iter().map(|change| (change, 1, 1)).collect();
+            ranks.retire(&Clock::at(1), watermark, changes, &mut out);
+            (std::mem::take(&mut out), ranks.groups.len())
+        };
+        assert_eq!(epoch(4, vec![(5, 2), (9, 3)]), (vec![], 2));
+        assert_eq!(epoch(5, vec![(5, 1)]), (vec![((5, 1), 1, 1)], 1));
+        assert_eq!(epoch(8, vec![]), (vec![], 1));
+        assert_eq!(epoch(9, vec![]), (vec![((9, 3), 1, 1)], 0));
     }
 
     proptest! {

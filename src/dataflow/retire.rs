@@ -105,7 +105,10 @@ where
                 produced.reserve(usual);
                 logic(clock, items, &mut produced, &mut said);
                 usual = produced.len();
-                if !produced.is_empty() {
+                if produced.is_empty() {
+                    // No room is held for what does not come.
+                    produced = Vec::new();
+                } else {
                     main_out
                         .activate()
                         .session(main_cap)
