@@ -273,8 +273,12 @@ fn restore(dir: &Path, workers: u64) {
                 scope.spawn(move || {
                     let vault = vaults(usize::try_from(me).expect("few"));
                     let restored = changes(vault, me, workers).restore();
-                    let rows = restored.expect("it was not asked before").rows;
-                    let counts: Counts = rows.map(|row| (row.key, row.acc)).collect();
+                    let restored = restored.expect("it was not asked before");
+                    let mut counts = Counts::default();
+                    counts.reserve(restored.expected);
+                    for row in restored.rows {
+                        counts.insert(row.key, row.acc);
+                    }
                     found.lock().expect("nobody panics").push(counts);
                 });
             }

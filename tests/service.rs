@@ -10,6 +10,8 @@ mod commands;
 mod files;
 #[path = "service/full_disk.rs"]
 mod full_disk;
+#[path = "service/little_memory.rs"]
+mod little_memory;
 #[path = "service/refusals.rs"]
 mod refusals;
 #[allow(dead_code, reason = "each test uses a part of it")]

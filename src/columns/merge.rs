@@ -33,6 +33,10 @@ const SHARE: &str = "share";
 /// Rows of one batch: whoever merges holds no more than that of each layer at a time.
 pub const BATCH_ROWS: usize = 64 * 1024;
 
+/// Rows of one batch that a worker takes back: they are still in its cache when it has made them
+/// rows again.
+const RESTORED_ROWS: usize = 4 * 1024;
+
 /// A layer cannot be read, or its columns are not those of changes.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -363,6 +367,10 @@ impl Merge {
     /// of which schema the batch is.
     fn take(&mut self, held: &Rc<Held>, rows: Range<usize>) -> (usize, Option<Group>) {
         let mut places = held.places.borrow_mut();
+        let full = match &self.wanted {
+            Wanted::Owned { .. } => RESTORED_ROWS,
+            Wanted::Standing | Wanted::Changes => BATCH_ROWS,
+        };
         for at in rows.clone() {
             let stands = || held.diffs.value(at) > 0;
             let is_wanted = match &self.wanted {
@@ -382,7 +390,7 @@ impl Merge {
                 gathered.batches.len() - 1
             });
             gathered.rows.push((place, at));
-            if gathered.rows.len() >= BATCH_ROWS {
+            if gathered.rows.len() >= full {
                 return (at + 1, Some(group));
             }
         }

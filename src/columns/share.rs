@@ -22,12 +22,27 @@ impl Share {
 
     /// Whether a row may be in both.
     pub fn meets(&self, other: &Share) -> bool {
-        let (mut greatest, mut rest) = (self.of, other.of);
-        while rest > 0 {
-            (greatest, rest) = (rest, greatest % rest);
-        }
-        self.hashing != other.hashing || self.me % greatest == other.me % greatest
+        let both = greatest_divisor(self.of, other.of);
+        self.hashing != other.hashing || self.me % both == other.me % both
     }
+
+    /// Into how many parts of one size its rows fall of which the other has one, if they meet.
+    pub fn parts_for(&self, other: &Share) -> u64 {
+        if self.hashing == other.hashing {
+            other.of / greatest_divisor(self.of, other.of)
+        } else {
+            other.of
+        }
+    }
+}
+
+/// The greatest number that divides both.
+fn greatest_divisor(one: u64, other: u64) -> u64 {
+    let (mut greatest, mut rest) = (one, other);
+    while rest > 0 {
+        (greatest, rest) = (rest, greatest % rest);
+    }
+    greatest
 }
 
 impl fmt::Display for Share {
@@ -59,8 +74,15 @@ mod tests {
         let shares: Vec<Share> = shares.collect();
         for a in &shares {
             for b in &shares {
-                let both = (0..1000).any(|owner| a.owns(owner) && b.owns(owner));
-                assert_eq!(a.meets(b), both, "{a} {b}");
+                let of_both = (0..840)
+                    .filter(|owner| a.owns(*owner) && b.owns(*owner))
+                    .count();
+                assert_eq!(a.meets(b), of_both > 0, "{a} {b}");
+                if a.meets(b) {
+                    let of_one = (0..840).filter(|owner| a.owns(*owner)).count();
+                    let parts = usize::try_from(a.parts_for(b)).unwrap();
+                    assert_eq!(of_one, of_both * parts, "{a} {b}");
+                }
                 assert!(a.meets(&Share { hashing: 8, ..*b }), "nothing is known");
             }
             assert_eq!(a.to_string().parse(), Ok(*a));

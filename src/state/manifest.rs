@@ -124,7 +124,10 @@ impl BoundaryState {
         let base = (self.segments.iter()).filter(|segment| Some(segment.made_at()) == oldest);
         let rows = base.map(|segment| match worker {
             Some(worker) if !segment.is_for(worker) => 0,
-            Some(worker) => segment.rows * segment.share().map_or(1, |share| share.of) / worker.of,
+            Some(worker) => {
+                let parts = segment.share().map(|share| share.parts_for(worker));
+                segment.rows / parts.unwrap_or(worker.of)
+            }
             None => segment.rows,
         });
         usize::try_from(rows.sum::<u64>()).unwrap_or(0)

@@ -1,4 +1,4 @@
--- Nexmark in Flink SQL, in the meaning of queries/nexmark/. A heading names what follows it.
+-- The queries in Flink SQL, in the meaning of queries/. A heading names what follows it.
 
 -- tables
 CREATE TABLE events (
@@ -8,6 +8,11 @@ CREATE TABLE events (
     bid ROW<auction BIGINT, bidder BIGINT, price BIGINT, channel STRING, `dateTime` BIGINT, extra STRING>,
     ts AS CAST(TO_TIMESTAMP_LTZ(
         COALESCE(bid.`dateTime`, auction.`dateTime`, person.`dateTime`), 3) AS TIMESTAMP(3)),
+    WATERMARK FOR ts AS ts - INTERVAL '5' SECOND
+) WITH ('connector' = 'filesystem', 'path' = '${FILE}', 'format' = 'json');
+CREATE TABLE clicks_file (
+    user_id STRING, click_time BIGINT,
+    ts AS CAST(TO_TIMESTAMP_LTZ(click_time, 3) AS TIMESTAMP(3)),
     WATERMARK FOR ts AS ts - INTERVAL '5' SECOND
 ) WITH ('connector' = 'filesystem', 'path' = '${FILE}', 'format' = 'json');
 CREATE VIEW people AS
@@ -120,3 +125,7 @@ SELECT auction, DATE_FORMAT(ts, 'yyyy-MM-dd') AS `day`,
     COUNT(*) FILTER (WHERE price >= 1000000) AS bids_high,
     MIN(price) AS lowest, MAX(price) AS highest, AVG(price) AS mean, SUM(price) AS total
 FROM bids GROUP BY auction, DATE_FORMAT(ts, 'yyyy-MM-dd')
+
+-- clicks
+SELECT user_id, HOP_START(ts, INTERVAL '2' MINUTE, INTERVAL '5' MINUTE) AS window_start, COUNT(*) AS clicks
+FROM clicks_file GROUP BY user_id, HOP(ts, INTERVAL '2' MINUTE, INTERVAL '5' MINUTE)

@@ -49,10 +49,48 @@ struct Line<B, A, P> {
     person: Option<P>,
 }
 
-/// Decodes a file, two steps ahead of who takes them.
+/// Decodes a file of Nexmark, two steps ahead of who takes them.
 pub fn decode<B: Columns, A: Columns, P: Columns>(
     file: &str,
 ) -> Receiver<Batch<B::Row, A::Row, P::Row>> {
+    batches(file, |lines, events| {
+        let mut batch = Batch {
+            bids: vec![],
+            auctions: vec![],
+            people: vec![],
+            events,
+        };
+        for line in lines {
+            let line: Line<B, A, P> = sonic_rs::from_slice(line).expect("no Nexmark event");
+            batch.bids.extend(line.bid.map(|bid| Tup2(bid.row(), 1)));
+            batch
+                .auctions
+                .extend(line.auction.map(|auction| Tup2(auction.row(), 1)));
+            batch
+                .people
+                .extend(line.person.map(|person| Tup2(person.row(), 1)));
+        }
+        batch
+    })
+}
+
+/// Decodes a file of one kind of record.
+pub fn decode_all<C: Columns>(file: &str) -> Receiver<Vec<Tup2<C::Row, i64>>> {
+    batches(file, |lines, events| {
+        let mut batch = Vec::with_capacity(events);
+        batch.extend(lines.map(|line| {
+            let record: C = sonic_rs::from_slice(line).expect("no such record");
+            Tup2(record.row(), 1)
+        }));
+        batch
+    })
+}
+
+/// What is made of the lines of each step, on a thread of its own.
+fn batches<T: Send + 'static>(
+    file: &str,
+    make: impl Fn(&mut dyn Iterator<Item = &[u8]>, usize) -> T + Send + 'static,
+) -> Receiver<T> {
     let mut file = BufReader::with_capacity(1 << 20, File::open(file).expect("cannot open FILE"));
     let (send, receive) = sync_channel(2);
     std::thread::spawn(move || {
@@ -63,29 +101,10 @@ pub fn decode<B: Columns, A: Columns, P: Columns>(
             while events < BATCH && file.read_until(b'\n', &mut text).expect("cannot read") > 0 {
                 events += 1;
             }
-            if events == 0 {
-                return;
-            }
-            let mut batch = Batch {
-                bids: vec![],
-                auctions: vec![],
-                people: vec![],
-                events,
-            };
-            for line in text
+            let mut lines = text
                 .split(|byte| *byte == b'\n')
-                .filter(|line| !line.is_empty())
-            {
-                let line: Line<B, A, P> = sonic_rs::from_slice(line).expect("no Nexmark event");
-                batch.bids.extend(line.bid.map(|bid| Tup2(bid.row(), 1)));
-                batch
-                    .auctions
-                    .extend(line.auction.map(|auction| Tup2(auction.row(), 1)));
-                batch
-                    .people
-                    .extend(line.person.map(|person| Tup2(person.row(), 1)));
-            }
-            if send.send(batch).is_err() {
+                .filter(|line| !line.is_empty());
+            if events == 0 || send.send(make(&mut lines, events)).is_err() {
                 return;
             }
         }

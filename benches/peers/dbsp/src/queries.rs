@@ -1,5 +1,4 @@
-//! The queries as circuits. What is compared is the meaning of `queries/nexmark/` and of Flink's
-//! SQL, but for two things that cost dbsp nothing: no row is ever late, and q15 to q17 leave out
+//! The queries as circuits. What is compared is the meaning of `queries/` and of Flink's SQL, but for two things that cost dbsp nothing: no row is ever late, and q15 to q17 leave out
 //! the last step that puts their columns side by side.
 
 use dbsp::circuit::RootCircuit;
@@ -8,7 +7,7 @@ use dbsp::utils::{Tup2, Tup3, Tup4, Tup5, Tup6, Tup7, Tup9};
 use dbsp::{DBData, OrdIndexedZSet, OrdZSet, OutputHandle, Runtime, Stream, ZSetHandle};
 use serde::Deserialize;
 
-use crate::lines::{Columns, Unused, decode, warm};
+use crate::lines::{Columns, Unused, decode, decode_all, warm};
 
 const SECOND: i64 = 1000;
 const DAY: i64 = 86_400 * SECOND;
@@ -74,6 +73,10 @@ columns! { PersonPlace -> Tup4
 }
 columns! { PersonAt -> Tup3
     "id" id: u64, "name" name: String, "dateTime" at: i64,
+}
+
+columns! { Click -> Tup2
+    "user_id" user: String, "click_time" at: i64,
 }
 
 /// Counts the changes of an output, and forgets them.
@@ -176,6 +179,7 @@ pub fn run(query: &str, file: &str, workers: usize) -> (usize, usize) {
             });
             vec![Box::new(dirs.output())]
         }),
+        "clicks" => clicks(file, workers),
         _ => panic!("no query '{query}' here"),
     }
 }
@@ -208,6 +212,30 @@ where
         people.append(&mut batch.people);
         handle.transaction().expect("a step");
         rows += outs.iter().map(|out| out.drain()).sum::<usize>();
+    }
+    (events, rows)
+}
+
+/// Clicks per user and window of five minutes, a new one every two: `queries/clicks_per_user.rs`.
+fn clicks(file: &str, workers: usize) -> (usize, usize) {
+    let (mut handle, (clicks, out)) = Runtime::init_circuit(workers, |circuit| {
+        let (clicks, handle) = circuit.add_input_zset::<Tup2<String, i64>>();
+        let windows = clicks.flat_map_index(|Tup2(user, at)| {
+            let (user, at, slide) = (user.clone(), *at, 120 * SECOND);
+            let newest = at.div_euclid(slide) * slide;
+            let starts = (0..3).map(move |back| newest - back * slide);
+            let open = starts.filter(move |start| at < start + 300 * SECOND);
+            open.map(move |start| (Tup2(user.clone(), start), ()))
+        });
+        Ok((handle, windows.weighted_count().output()))
+    })
+    .expect("the circuit is built");
+    let (mut events, mut rows) = (0, 0);
+    for mut batch in decode_all::<Click>(file) {
+        events += batch.len();
+        clicks.append(&mut batch);
+        handle.transaction().expect("a step");
+        rows += out.drain();
     }
     (events, rows)
 }
