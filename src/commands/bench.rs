@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use waterclock::Query;
 use waterclock::cli::{BenchArgs, EventsArgs, Grid};
+use waterclock::memory;
 use waterclock::query::{Catalog, Overrides};
 use waterclock::source::Source;
 use waterclock::source::file::{FileOptions, FileSource};
@@ -158,6 +159,7 @@ fn measured(args: &BenchArgs, query: Query) -> anyhow::Result<Figures> {
     let mut replay = Replay::new(query, catalog, sources);
     replay.workers = args.workers.into();
     replay.only_counts = !args.rows;
+    memory::leave_to_system();
     reset_peak_rss();
     let (held, used, started) = (rss_bytes(), cpu_seconds(), Instant::now());
     let replayed = replay.run()?;

@@ -10,6 +10,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use waterclock::Query;
 use waterclock::cli::{Output, ReplayArgs};
+use waterclock::memory;
 use waterclock::query::{Catalog, Overrides};
 use waterclock::row::Row;
 use waterclock::source::Source;
@@ -28,6 +29,7 @@ use super::usage::peak_rss_bytes;
 )]
 pub fn replay(args: &ReplayArgs, all: Vec<Query>) -> anyhow::Result<()> {
     let started = Instant::now();
+    memory::leave_to_system();
     let query = selected(all, std::slice::from_ref(&args.query))?.remove(0);
     let (replayed, through, about) = match &args.data_dir {
         // At the end of all input every window is closed.
@@ -68,6 +70,7 @@ pub fn replay(args: &ReplayArgs, all: Vec<Query>) -> anyhow::Result<()> {
         summary.extend(about);
     }
     writeln!(std::io::stderr(), "{summary}")?;
+    std::mem::forget(replayed);
     Ok(())
 }
 

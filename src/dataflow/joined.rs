@@ -7,6 +7,9 @@
 
 use std::hash::Hash;
 
+use differential_dataflow::consolidation::consolidate_slice;
+use smallvec::SmallVec;
+
 use super::folding::Map;
 use super::intervals::Side;
 use super::settling::{FinalAt, Settling};
@@ -72,7 +75,8 @@ struct Rows<K, V>(Map<K, Group<V>>);
 
 /// The changes of one key.
 struct Group<V> {
-    changes: Vec<(V, isize)>,
+    /// Many a key has a single row, which needs no memory of its own.
+    changes: SmallVec<[(V, isize); 1]>,
     /// How many rows they take away.
     removed: usize,
 }
@@ -87,8 +91,7 @@ impl<K: Clone + Hash + Eq, V: Ord> Rows<K, V> {
         match self.0.entry(key) {
             Entry::Vacant(slot) => {
                 settling.note(slot.key());
-                // Many a key has a single row: there is room for no more yet.
-                let changes = vec![(row, diff)];
+                let changes = SmallVec::from([(row, diff)]);
                 let removed = removed(diff);
                 slot.insert(Group { changes, removed });
             }
@@ -109,8 +112,11 @@ impl<K: Clone + Hash + Eq, V: Ord> Rows<K, V> {
 
 impl<V: Ord> Group<V> {
     fn net(&mut self) {
-        differential_dataflow::consolidation::consolidate(&mut self.changes);
-        self.changes.shrink_to(2 * self.changes.len());
+        let left = consolidate_slice(&mut self.changes);
+        self.changes.truncate(left);
+        if self.changes.capacity() > 2 * left {
+            self.changes.shrink_to_fit();
+        }
         self.removed = self.changes.iter().map(|(_, diff)| removed(*diff)).sum();
     }
 }

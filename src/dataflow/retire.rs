@@ -11,6 +11,8 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::{OperatorInfo, OutputBuilder};
 
 use super::clock::{Clock, Clocks};
+use super::feed::Mark;
+use crate::memory;
 use crate::time::Epoch;
 
 /// Input waiting for its epoch to close.
@@ -75,7 +77,7 @@ where
     let (aside_out, aside) = builder.new_output::<Vec<N>>();
     let mut main_out = OutputBuilder::from(main_out);
     let mut aside_out = OutputBuilder::from(aside_out);
-    let mut logic = construct(builder.operator_info());
+    let mut logic = Some(construct(builder.operator_info()));
     builder.build(move |_capabilities| {
         let mut waiting: Waiting<D> = BTreeMap::new();
         let mut due: VecDeque<(Rc<Clock>, Capability<Epoch>, Capability<Epoch>)> = VecDeque::new();
@@ -103,7 +105,12 @@ where
                 }
                 let items = waiting.remove(&clock.epoch).unwrap_or_default();
                 produced.reserve(usual);
-                logic(clock, items, &mut produced, &mut said);
+                if let Some(logic) = &mut logic {
+                    logic(clock, items, &mut produced, &mut said);
+                }
+                if clock.mark == Mark::End && memory::is_left_to_system() {
+                    std::mem::forget(logic.take());
+                }
                 usual = produced.len();
                 if produced.is_empty() {
                     // No room is held for what does not come.

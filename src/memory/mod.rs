@@ -4,6 +4,7 @@
 mod hooks;
 
 use std::fs::File;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tikv_jemalloc_ctl::{background_thread, epoch, stats};
 use tikv_jemallocator::Jemalloc;
@@ -30,6 +31,19 @@ pub fn give_back() {
 /// needed. Once a process.
 pub fn limit(budget: usize, file: File, most: usize) -> Result<(), MemoryError> {
     hooks::install(budget, file, most).map_err(MemoryError)
+}
+
+static IS_LEFT: AtomicBool = AtomicBool::new(false);
+
+/// From here on state whose input has ended is left to the system as it is, not taken apart: for a
+/// process that ends with its replay.
+pub fn leave_to_system() {
+    IS_LEFT.store(true, Ordering::Relaxed);
+}
+
+/// Whether state whose input has ended is left to the system.
+pub fn is_left_to_system() -> bool {
+    IS_LEFT.load(Ordering::Relaxed)
 }
 
 /// Bytes that are allocated now, file included; 0 if the allocator does not say.

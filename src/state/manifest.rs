@@ -223,3 +223,31 @@ impl Manifest {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_made_for_each_row_at_one_worker() {
+        let segment = |me: u64| SegmentInfo {
+            file: "1.q.arrow".to_owned(),
+            bytes: 0,
+            crc32: 0,
+            rows: 1_200,
+            worker: 0,
+            layer: 1,
+            share: Some(format!("{me}/2 by 0000000000000007")),
+        };
+        let state = BoundaryState {
+            segments: vec![segment(0), segment(1)],
+            ..BoundaryState::default()
+        };
+        for of in 1..7 {
+            let share = |me| Share { me, of, hashing: 7 };
+            let rooms = (0..of).map(|me| state.rows_for(Some(&share(me))));
+            assert_eq!(rooms.sum::<usize>(), 2_400, "{of} workers");
+        }
+        assert_eq!(state.rows_for(None), 2_400);
+    }
+}
