@@ -1,5 +1,6 @@
-//! The queries as circuits. What is compared is the meaning of `queries/` and of Flink's SQL, but for two things that cost dbsp nothing: no row is ever late, and q15 to q17 leave out
-//! the last step that puts their columns side by side.
+//! The queries as circuits. What is compared is the meaning of `queries/` and of Flink's SQL, but
+//! for two things that cost dbsp nothing: no row is ever late, and q15 to q17 leave out the last
+//! step that puts their columns side by side.
 
 use dbsp::circuit::RootCircuit;
 use dbsp::operator::{Max, Min};
