@@ -1,7 +1,7 @@
 //! `waterclock run`: the service, from its configuration to its last checkpoint.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -127,9 +127,16 @@ fn start(
 fn log_to_stderr() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(std::io::stderr);
+    // Colours are for people, who may switch them off by NO_COLOR, not for files and pipes.
+    let log = if std::io::stderr().is_terminal() {
+        log
+    } else {
+        log.with_ansi(false)
+    };
+    log
         // A log that cannot be written, on a full disk say, must not end the service.
         .log_internal_errors(false)
         .init();

@@ -144,6 +144,7 @@ fn a_rotten_segment_of_the_newest_checkpoint_is_done_without() {
             launch.stderr(),
         );
         assert!(said.contains(file), "{path}, {what}: {said}");
+        assert!(!said.contains('\u{1b}'), "colours in a file: {said}");
         Actor::told(&recording.told).check(&service, false);
     });
 }
