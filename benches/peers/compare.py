@@ -11,6 +11,7 @@ How to build the peers: docs/performance.md.
 """
 
 import argparse
+import functools
 import json
 import os
 import random
@@ -36,6 +37,12 @@ def write_clicks(path):
 
 def file_of(args, query):
     return args.clicks if query == "clicks" else args.events
+
+
+@functools.cache
+def lines_of(path):
+    with open(path, "rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
 
 
 def waterclock(args, query):
@@ -97,16 +104,16 @@ def main():
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
 
-    queries = args.query.split(",") if args.query else sorted({*DBSP, *FLINK}, key=lambda q: (len(q), q))
-    if not args.clicks:
-        queries = [query for query in queries if query != "clicks"]
-    elif not Path(args.clicks).exists():
+    all_queries = {*DBSP, *FLINK} - (set() if args.clicks else {"clicks"})
+    queries = args.query.split(",") if args.query else sorted(all_queries, key=lambda q: (len(q), q))
+    if "clicks" in queries and not args.clicks:
+        parser.error("the query clicks needs --clicks FILE")
+    if args.clicks and not Path(args.clicks).exists():
         write_clicks(args.clicks)
     print("| query | engine | events/s | CPU s per million | peak MB | our rate to theirs | our CPU to theirs |")
     print("|---|---|---:|---:|---:|---:|---:|", flush=True)
     for query in queries:
-        with open(file_of(args, query), "rb") as events:
-            count = sum(block.count(b"\n") for block in iter(lambda: events.read(1 << 20), b""))
+        count = lines_of(file_of(args, query))
         engines = {"waterclock": waterclock}
         if args.dbsp and query in DBSP:
             engines["dbsp"] = dbsp

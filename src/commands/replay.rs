@@ -70,6 +70,7 @@ pub fn replay(args: &ReplayArgs, all: Vec<Query>) -> anyhow::Result<()> {
         summary.extend(about);
     }
     writeln!(std::io::stderr(), "{summary}")?;
+    // The process ends here: its rows need not be freed one by one.
     std::mem::forget(replayed);
     Ok(())
 }

@@ -129,17 +129,15 @@ fn log_to_stderr() {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    // Colours are for people, who may switch them off by NO_COLOR, not for files and pipes.
-    let log = if std::io::stderr().is_terminal() {
-        log
-    } else {
-        log.with_ansi(false)
-    };
-    log
+        .with_writer(std::io::stderr)
         // A log that cannot be written, on a full disk say, must not end the service.
-        .log_internal_errors(false)
-        .init();
+        .log_internal_errors(false);
+    // Colours are for people, who may switch them off by NO_COLOR, not for files and pipes.
+    if std::io::stderr().is_terminal() {
+        log.init();
+    } else {
+        log.with_ansi(false).init();
+    }
 }
 
 /// Gives memory its budget, and a file beyond it that is gone when the process is.

@@ -29,7 +29,8 @@ fn name(user: u64) -> String {
 /// A click of each user of a post; the token of the last post, unless the service is gone.
 fn post_all(service: &Client) -> Option<String> {
     let mut token = None;
-    for first in (0..USERS).step_by(2_000) {
+    for post in 0..USERS / OF_A_POST {
+        let first = post * OF_A_POST;
         let line = |user| format!("{{\"user_id\":\"{}\",\"click_time\":0}}\n", name(user));
         let body: String = (first..first + OF_A_POST).map(line).collect();
         let key = format!("post-{first}");
