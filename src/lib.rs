@@ -40,6 +40,7 @@ pub use serde;
 pub mod prelude {
     pub use crate::data;
     pub use crate::dataflow::aggregate::Aggregate;
+    pub use crate::dataflow::keyed::Arrangeable;
     pub use crate::dataflow::several::{Neutral, avg, count, distinct, max, min, sum};
     pub use crate::dataflow::sketches::{approx_distinct, quantile};
     pub use crate::number::Float;

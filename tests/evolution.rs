@@ -86,18 +86,13 @@ shop!(Retyped {
     staff: Text
 });
 
-fn shops<E: Entity<Key = Text> + waterclock::dataflow::keyed::Arrangeable>(
-    flow: Flow<'_>,
-) -> Table<'_, Text, E> {
+fn shops<E: Entity<Key = Text> + Arrangeable>(flow: Flow<'_>) -> Table<'_, Text, E> {
     flow.table::<E>()
 }
 
 type Build<V> = for<'s> fn(Flow<'s>) -> Table<'s, Text, V>;
 
-fn query<V: waterclock::dataflow::keyed::Arrangeable>(
-    name: &'static str,
-    build: Build<V>,
-) -> Query {
+fn query<V: Arrangeable>(name: &'static str, build: Build<V>) -> Query {
     Query::new(name, "", build)
 }
 

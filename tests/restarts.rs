@@ -17,7 +17,7 @@ const NAME: &str = "sales_per_shop";
 
 type Build<V> = for<'s> fn(Flow<'s>) -> Table<'s, (Text, Window), V>;
 
-fn query<V: waterclock::dataflow::keyed::Arrangeable>(build: Build<V>) -> Query {
+fn query<V: Arrangeable>(build: Build<V>) -> Query {
     Query::new(NAME, "", build)
 }
 

@@ -1,6 +1,8 @@
 //! The records of the stream `nexmark`: people, auctions and bids. What no query asks for is left
 //! out, and not decoded.
 
+use std::fmt::Write as _;
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -116,14 +118,21 @@ pub fn bids<'s>(flow: &Flow<'s>) -> Stream<'s, Arc<Bid>> {
     })
 }
 
-/// Every auction with each bid that was made for it while it was open.
-pub fn bids_in_time<'s>(flow: &Flow<'s>) -> Table<'s, u64, (Arc<Auction>, Arc<Bid>)> {
-    let bids = bids(flow).key_by(|bid| bid.auction).keep_forever();
+/// Every auction with what is wanted of each bid that was made for it while it was open.
+pub fn bids_in_time<'s, T: Arrangeable>(
+    flow: &Flow<'s>,
+    wanted: impl Fn(&Arc<Bid>) -> T + 'static,
+) -> Table<'s, u64, (Arc<Auction>, T)> {
+    let bids = bids(flow)
+        .map(move |bid| (bid.auction, bid.ts, wanted(bid)))
+        .key_by(|(auction, ..)| *auction)
+        .keep_forever();
     auctions(flow)
         .key_by(|auction| auction.id)
         .keep_forever()
         .join(bids)
-        .filter(|_id, (auction, bid)| (auction.ts..=auction.expires).contains(&bid.ts))
+        .filter(|_id, (auction, (_, ts, _))| (auction.ts..=auction.expires).contains(ts))
+        .map_values(|_id, (auction, (.., bid))| (Arc::clone(auction), bid.clone()))
 }
 
 /// An aggregate of all bids, of the low ones, of those between, and of the high ones.
@@ -142,12 +151,19 @@ where
 
 /// The day, as in `2023-11-14`.
 pub fn day(ts: Timestamp) -> Text {
-    ts.to_string()[..10].into()
+    within(ts, 0..10)
 }
 
 /// The minute of the day, as in `23:59`.
 pub fn minute(ts: Timestamp) -> Text {
-    ts.to_string()[11..16].into()
+    within(ts, 11..16)
+}
+
+/// A part of `2023-11-14T23:59:59.999Z`, which a `Text` holds without an allocation.
+fn within(ts: Timestamp, part: Range<usize>) -> Text {
+    let mut whole = Text::default();
+    let _ = write!(whole, "{ts}");
+    whole[part].into()
 }
 
 pub fn hour(ts: Timestamp) -> i64 {

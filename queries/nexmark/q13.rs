@@ -29,14 +29,15 @@ data! {
 
 pub fn query(flow: Flow) -> Table<u64, Known> {
     bids(&flow)
-        .key_by(|bid| bid.auction % 10_000)
+        .map(|bid| (bid.auction, bid.bidder, bid.price, bid.ts))
+        .key_by(|(auction, ..)| auction % 10_000)
         .keep_forever()
         .join(flow.table::<Side>())
-        .map_values(|_key, (bid, side)| Known {
-            auction: bid.auction,
-            bidder: bid.bidder,
-            price: bid.price,
-            ts: bid.ts,
+        .map_values(|_key, ((auction, bidder, price, ts), side)| Known {
+            auction: *auction,
+            bidder: *bidder,
+            price: *price,
+            ts: *ts,
             value: side.value.clone(),
         })
 }

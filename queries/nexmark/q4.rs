@@ -8,8 +8,8 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Table<u64, Mean> {
-    bids_in_time(&flow)
-        .map(|id, (auction, bid)| ((*id, auction.category), bid.price))
+    bids_in_time(&flow, |bid| bid.price)
+        .map(|id, (auction, price)| ((*id, auction.category), *price))
         .max(|_auction, price| *price)
         .map(|(_id, category), best| (*category, *best))
         .sum_and_count(|_category, best| *best)

@@ -10,8 +10,8 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Table<u64, Mean> {
-    bids_in_time(&flow)
-        .map(|id, (auction, bid)| ((auction.seller, auction.expires, *id), bid.price))
+    bids_in_time(&flow, |bid| bid.price)
+        .map(|id, (auction, price)| ((auction.seller, auction.expires, *id), *price))
         .max(|_auction, price| *price)
         .map(|(seller, expires, id), best| (*seller, (*expires, *id, *best)))
         .ranked(10, |_seller, (expires, id, _best)| Reverse((*expires, *id)))

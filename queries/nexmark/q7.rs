@@ -1,6 +1,8 @@
 //! The highest bids of every ten seconds. Who bids as much at the very end is among them; bids are
 //! kept for an hour.
 
+use std::sync::Arc;
+
 use super::events::bids;
 use waterclock::prelude::*;
 
@@ -15,15 +17,18 @@ pub fn query(flow: Flow) -> Table<u64, Highest> {
         .max(|bid| bid.price)
         .map(|((), window), price| (*price, *window));
     bids(&flow)
+        .map(|bid| {
+            Arc::new(Highest {
+                auction: bid.auction,
+                price: bid.price,
+                bidder: bid.bidder,
+                ts: bid.ts,
+                extra: bid.extra.clone(),
+            })
+        })
         .key_by(|bid| bid.price)
         .keep(hours(1))
         .join(best)
         .filter(|_price, (bid, window)| (window.start..=window.end).contains(&bid.ts))
-        .map_values(|price, (bid, _window)| Highest {
-            auction: bid.auction,
-            price: *price,
-            bidder: bid.bidder,
-            ts: bid.ts,
-            extra: bid.extra.clone(),
-        })
+        .map_values(|_price, (bid, _window)| Highest::clone(bid))
 }

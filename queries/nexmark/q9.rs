@@ -1,6 +1,7 @@
 //! The winning bid of each auction.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 use super::events::bids_in_time;
 use waterclock::prelude::*;
@@ -26,7 +27,7 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Table<u64, Won> {
-    bids_in_time(&flow)
+    bids_in_time(&flow, Arc::clone)
         .ranked(1, |_id, (_auction, bid)| {
             (Reverse(bid.price), bid.ts, bid.bidder)
         })

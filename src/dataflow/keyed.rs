@@ -33,7 +33,7 @@ pub type Rows<K, R> = ValSpine<K, R, Epoch, isize>;
 
 type SpanOf<K, R> = Span<Epoch, <Rows<K, R> as TraceReader>::Batch>;
 
-/// What a key or row of an arrangement must be able to do.
+/// What a key or a value of a table must be able to do.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a key or a value of a table",
     label = "must be ordered, hashed, copied and saved",

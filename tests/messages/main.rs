@@ -53,8 +53,8 @@ fn reasons(rows: &Bag) -> Vec<String> {
 /// One query on two workers.
 fn start<K, V>(name: &str, build: for<'s> fn(Flow<'s>) -> Table<'s, K, V>) -> Steps
 where
-    K: waterclock::dataflow::keyed::Arrangeable,
-    V: waterclock::dataflow::keyed::Arrangeable,
+    K: Arrangeable,
+    V: Arrangeable,
 {
     Steps::start(vec![Query::new(name, "", build)], 2)
 }
