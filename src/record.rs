@@ -1,5 +1,6 @@
 //! Records: what a stream may carry, and the raw chunks that sources hand to the dataflow.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -193,10 +194,62 @@ pub struct Chunk {
     pub format: Format,
     /// How positions advance.
     pub positions: Positions,
-    /// The raw bytes.
+    /// The raw bytes; empty while they are unread.
     pub bytes: Bytes,
-    /// The runs of records in `bytes`, in order.
+    /// The raw bytes, if whoever takes the chunk is to read them.
+    #[serde(skip)]
+    pub unread: Option<Unread>,
+    /// The runs of records in the bytes, in order.
     pub spans: Vec<Span>,
     /// How many positions from `start` on were never read, because their records are gone.
     pub lost: u64,
 }
+
+impl Chunk {
+    /// How many bytes it has, read or not.
+    pub fn size(&self) -> usize {
+        (self.unread.as_ref()).map_or(self.bytes.len(), |unread| unread.size)
+    }
+
+    /// Reads what was left unread.
+    pub fn fetch(&mut self) {
+        if let Some(unread) = self.unread.take() {
+            self.bytes = (unread.read)();
+        }
+    }
+}
+
+/// Bytes that are read where they are used: so several threads read one file, and what a thread has
+/// read is in its cache.
+#[derive(Clone)]
+pub struct Unread {
+    size: usize,
+    read: Arc<dyn Fn() -> Bytes + Send + Sync>,
+}
+
+impl Unread {
+    /// That many bytes. Where `read` fails it gives none, and the source says why.
+    pub fn new(size: usize, read: impl Fn() -> Bytes + Send + Sync + 'static) -> Unread {
+        let read = Arc::new(read);
+        Unread { size, read }
+    }
+
+    /// How many bytes there are.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+}
+
+impl fmt::Debug for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} unread bytes", self.size)
+    }
+}
+
+impl PartialEq for Unread {
+    fn eq(&self, other: &Unread) -> bool {
+        Arc::ptr_eq(&self.read, &other.read)
+    }
+}
+
+impl Eq for Unread {}

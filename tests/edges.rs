@@ -2,15 +2,18 @@
 //! read is said.
 #![allow(clippy::unwrap_used, reason = "a test panics where it fails")]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::thread::Builder;
 use std::time::Duration;
 
+use bytes::Bytes;
 use sales::{Sale, per_shop, sale, written};
 use serde::{Deserialize, Serialize};
 use waterclock::prelude::*;
 use waterclock::query::{Catalog, Overrides};
-use waterclock::record::Chunk;
+use waterclock::record::{Chunk, Unread};
 use waterclock::source::file::{FileOptions, FileSource};
 use waterclock::source::{Partition, Source, SourceError};
 use waterclock::testing::{MemorySource, Round, Steps, batch};
@@ -143,6 +146,18 @@ fn a_number_that_is_none_is_rejected_also_where_csv_can_say_it() {
 struct Broken {
     source: MemorySource,
     from: u64,
+    /// Where it is for others to read: whether somebody tried to.
+    tried: Option<Arc<AtomicBool>>,
+}
+
+impl Broken {
+    fn is_torn(&self) -> SourceError {
+        SourceError::Damaged {
+            stream: self.stream().to_owned(),
+            object: "the tape".to_owned(),
+            detail: "it is torn".to_owned(),
+        }
+    }
 }
 
 impl Source for Broken {
@@ -151,7 +166,10 @@ impl Source for Broken {
     }
 
     fn partitions(&mut self) -> Result<Vec<Partition>, SourceError> {
-        self.source.partitions()
+        match &self.tried {
+            Some(tried) if tried.load(Ordering::Acquire) => Err(self.is_torn()),
+            _ => self.source.partitions(),
+        }
     }
 
     fn read(
@@ -161,14 +179,19 @@ impl Source for Broken {
         max_bytes: usize,
         until: Option<u64>,
     ) -> Result<Option<Chunk>, SourceError> {
-        if position >= self.from {
-            return Err(SourceError::Damaged {
-                stream: self.stream().to_owned(),
-                object: "the tape".to_owned(),
-                detail: "it is torn".to_owned(),
-            });
-        }
-        self.source.read(partition, position, max_bytes, until)
+        let read = self.source.read(partition, position, max_bytes, until)?;
+        let (Some(mut chunk), true) = (read.clone(), position >= self.from) else {
+            return Ok(read);
+        };
+        let Some(tried) = self.tried.clone() else {
+            return Err(self.is_torn());
+        };
+        chunk.unread = Some(Unread::new(chunk.bytes.len(), move || {
+            tried.store(true, Ordering::Release);
+            Bytes::new()
+        }));
+        chunk.bytes = Bytes::new();
+        Ok(Some(chunk))
     }
 
     fn origin(&self, _partition: u32) -> String {
@@ -179,21 +202,27 @@ impl Source for Broken {
 #[test]
 fn a_source_that_breaks_ends_the_replay() {
     let records: Vec<String> = (0..10).map(|second| sale("a", 1, second)).collect();
-    let source = Broken {
-        source: MemorySource::new("sales", &[&records.join("\n")]),
-        from: 60,
-    };
-    let mut replay = replay(Query::new("per_shop", "", per_shop), source);
-    // A chunk for each record: there is work under way when it breaks.
-    (replay.workers, replay.split_bytes) = (2, 1);
-    let (done, outcome) = channel();
-    let run = move || done.send(replay.run());
-    let thread = Builder::new().name("replay".to_owned()).spawn(run);
-    drop(thread.unwrap());
-    match outcome.recv_timeout(PATIENCE).expect("it ends") {
-        Err(ReplayError::Source(error)) => {
-            assert!(error.to_string().contains("is torn"), "{error}");
+    // Half-way, or at the last record, when all plans are made, and the worker is who reads it.
+    let last = records.join("\n").rfind('\n').expect("there are lines") as u64;
+    for (from, tried) in [(60, None), (last, Some(Arc::default()))] {
+        let source = MemorySource::new("sales", &[&records.join("\n")]);
+        let broken = Broken {
+            source,
+            from,
+            tried,
+        };
+        let mut replay = replay(Query::new("per_shop", "", per_shop), broken);
+        // A chunk for each record: there is work under way when it breaks.
+        (replay.workers, replay.split_bytes) = (2, 1);
+        let (done, outcome) = channel();
+        let run = move || done.send(replay.run());
+        let thread = Builder::new().name("replay".to_owned()).spawn(run);
+        drop(thread.unwrap());
+        match outcome.recv_timeout(PATIENCE).expect("it ends") {
+            Err(ReplayError::Source(error)) => {
+                assert!(error.to_string().contains("is torn"), "{error}");
+            }
+            other => panic!("{other:?}"),
         }
-        other => panic!("{other:?}"),
     }
 }

@@ -304,6 +304,7 @@ impl Source for Load {
             positions: Positions::Records,
             bytes: bytes.into(),
             spans: vec![span],
+            unread: None,
             lost: 0,
         }))
     }

@@ -228,7 +228,8 @@ pub fn decode<'s, T: Event>(
         move |_frontiers| {
             input.for_each(|cap, tasks| {
                 let Some(&epoch) = cap.least() else { return };
-                for task in tasks.drain(..) {
+                for mut task in tasks.drain(..) {
+                    task.chunk.fetch();
                     let Taken {
                         records,
                         ops,

@@ -54,7 +54,7 @@ pub struct Task {
 impl Task {
     /// Whether there may be records in it: a chunk can also say that there are none up to its end.
     pub fn has_records(&self) -> bool {
-        !self.chunk.bytes.is_empty()
+        self.chunk.size() > 0
     }
 }
 

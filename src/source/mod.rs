@@ -171,6 +171,10 @@ pub trait Source: Send {
         until: Option<u64>,
     ) -> Result<Option<Chunk>, SourceError>;
 
+    /// Lets chunks be [unread](crate::record::Unread): whoever takes them reads them. What goes
+    /// wrong then is what [`partitions`](Source::partitions) says next.
+    fn leave_unread(&mut self) {}
+
     /// What a partition is read from, in a word: positions saved for one origin mean nothing in
     /// another.
     fn origin(&self, partition: u32) -> String;

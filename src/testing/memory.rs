@@ -74,6 +74,7 @@ impl Source for MemorySource {
                 len: end,
                 arrival: None,
             }],
+            unread: None,
             lost: 0,
         }))
     }

@@ -203,6 +203,7 @@ impl Cut {
                     len: bytes.len(),
                     arrival: records.arrival,
                 }],
+                unread: None,
                 lost: 0,
             },
         };

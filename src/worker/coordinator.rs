@@ -315,7 +315,7 @@ impl Coordinator {
     }
 
     fn feed(&mut self, plan: Plan) -> Result<(), LiveError> {
-        let bytes = plan.tasks.iter().map(|task| task.chunk.bytes.len()).sum();
+        let bytes = plan.tasks.iter().map(|task| task.chunk.size()).sum();
         self.progress.last = plan.epoch;
         self.progress.open.push_back((plan.epoch, bytes));
         self.progress.last_at = now();

@@ -52,13 +52,16 @@ impl Cutter {
             |task: &&Task| task.stream == reading.stream && task.chunk.partition == partition;
         let last = tasks.iter().rev().find(is_of);
         let mut place = last.map_or(0, |task| task.place + 1);
-        while left > 0 && until.is_none_or(|until| position < until) {
+        // Chunks end where records do. A remainder is not worth a chunk, which reads far to find
+        // the end of its only record.
+        let least = (self.split_bytes / 16).min(left.saturating_sub(1));
+        while left > least && until.is_none_or(|until| position < until) {
             let most = left.min(self.split_bytes);
             let Some(chunk) = reading.source.read(partition, position, most, until)? else {
                 break;
             };
             position = chunk.end;
-            left = left.saturating_sub(chunk.bytes.len().max(1));
+            left = left.saturating_sub(chunk.size().max(1));
             tasks.push(Task {
                 stream: reading.stream,
                 place,

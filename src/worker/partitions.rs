@@ -324,7 +324,7 @@ fn find(readings: &mut [Held], stream: u16) -> Option<&mut Reading> {
 }
 
 fn bytes(tasks: &[Task]) -> usize {
-    tasks.iter().map(|task| task.chunk.bytes.len()).sum()
+    tasks.iter().map(|task| task.chunk.size()).sum()
 }
 
 /// What partitions did in a journalled epoch.

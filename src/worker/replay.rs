@@ -95,7 +95,11 @@ impl Replay {
         let kept = Arc::new(Kept::default());
         let (said_sender, said) = channel();
         let times = restore::times(None, &self.catalog);
-        let readings = readings(self.sources, &self.catalog)?;
+        let mut sources = self.sources;
+        for source in &mut sources {
+            source.leave_unread();
+        }
+        let readings = readings(sources, &self.catalog)?;
         let hands = {
             let (kept, only_counts) = (Arc::clone(&kept), self.only_counts);
             move |_| Hands {
@@ -143,6 +147,10 @@ impl Replay {
         })?;
         let counted = dataflow.counted.clone();
         dataflow.finish()?;
+        for reading in &mut epochs.readings {
+            // What the workers could not read is an error too.
+            reading.source.partitions()?;
+        }
         kept.finish(&counted)
     }
 }

@@ -1,7 +1,9 @@
 //! Buffers that become chunks, and come back.
 
-use std::mem;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::{io, mem};
 
 use bytes::Bytes;
 
@@ -12,7 +14,7 @@ const LARGEST: usize = 4 << 20;
 
 /// Buffers that were filled once: memory that is there already is much cheaper to read into, and
 /// what was read need not be copied to outlive the next read.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Buffers {
     spare: Arc<Mutex<Vec<Vec<u8>>>>,
 }
@@ -24,10 +26,27 @@ impl Buffers {
         if len < buffer.capacity() / 2 {
             return Bytes::copy_from_slice(&buffer[..len]);
         }
-        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        let bytes = mem::replace(buffer, spare.pop().unwrap_or_default());
+        let bytes = mem::replace(buffer, self.spare());
         let spare = Arc::clone(&self.spare);
         Bytes::from_owner(Lent { bytes, len, spare })
+    }
+
+    /// The `len` bytes of a file at `position`.
+    pub fn read(&self, file: &File, position: u64, len: usize) -> io::Result<Bytes> {
+        let mut bytes = self.spare();
+        if bytes.len() < len {
+            // Lines end where they end: the next chunk may be a little longer.
+            bytes = vec![0; len.next_power_of_two()];
+        }
+        let spare = Arc::clone(&self.spare);
+        let mut lent = Lent { bytes, len, spare };
+        file.read_exact_at(&mut lent.bytes[..len], position)?;
+        Ok(Bytes::from_owner(lent))
+    }
+
+    fn spare(&self) -> Vec<u8> {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        spare.pop().unwrap_or_default()
     }
 }
 

@@ -13,7 +13,7 @@ use crate::source::SourceError;
 /// A file being read.
 pub(super) struct OpenedFile {
     path: PathBuf,
-    file: File,
+    file: Arc<File>,
     tail: bool,
     pub format: FileFormat,
     /// Readable bytes: fixed at opening, or as last seen where the file is followed.
@@ -68,7 +68,7 @@ impl OpenedFile {
         })?;
         Ok(OpenedFile {
             path: path.to_path_buf(),
-            file,
+            file: Arc::new(file),
             tail,
             format,
             len,
@@ -117,13 +117,22 @@ impl OpenedFile {
 
     /// Reads exactly the bytes asked for, which were there when the file was looked at.
     pub fn read(&self, stream: &str, position: u64, bytes: &mut [u8]) -> Result<(), SourceError> {
-        self.file.read_exact_at(bytes, position).map_err(|cause| {
-            if cause.kind() == io::ErrorKind::UnexpectedEof {
-                let now = self.file.metadata().map_or(position, |meta| meta.len());
-                return self.shrank(stream, now);
-            }
-            self.io(stream, cause)
-        })
+        let read = self.file.read_exact_at(bytes, position);
+        read.map_err(|cause| self.refused(stream, position, cause))
+    }
+
+    /// What it means that the bytes at `position` could not be read.
+    pub fn refused(&self, stream: &str, position: u64, cause: io::Error) -> SourceError {
+        if cause.kind() == io::ErrorKind::UnexpectedEof {
+            let now = self.file.metadata().map_or(position, |meta| meta.len());
+            return self.shrank(stream, now);
+        }
+        self.io(stream, cause)
+    }
+
+    /// The file for others to read.
+    pub fn shared(&self) -> Arc<File> {
+        Arc::clone(&self.file)
     }
 
     /// The file's name without its directory.

@@ -8,18 +8,22 @@
 //! record, spoiled at the end so that no decoder takes the part for the whole, and the position
 //! goes on behind all of it. So it is rejected and readable like any other bad record.
 
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use memchr::memrchr;
 
 use super::lent::Buffers;
 use super::opened::{Header, OpenedFile, Skipping};
 use super::split::{Csv, Splitter};
-use crate::record::{Chunk, Format, Positions, Span};
+use crate::record::{Chunk, Format, Positions, Span, Unread};
 use crate::source::{Partition, Source, SourceError};
 
 const BLOCK: usize = 1 << 20;
+/// How much is read to find where the last line ends, in bytes.
+const TAIL: usize = 4 << 10;
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// How a file divides into records.
@@ -69,7 +73,12 @@ pub struct FileSource {
     options: FileOptions,
     buffer: Vec<u8>,
     buffers: Buffers,
+    /// Where those who read lines themselves say what went wrong, if they are to.
+    unread: Option<Refusal>,
 }
+
+/// The first read by others that went wrong: the file, the position, the cause.
+type Refusal = Arc<Mutex<Option<(usize, u64, io::Error)>>>;
 
 impl FileSource {
     /// Opens the files. Not followed ones end where they end now, whatever is appended later.
@@ -89,6 +98,7 @@ impl FileSource {
             options,
             buffer: Vec::new(),
             buffers: Buffers::default(),
+            unread: None,
         })
     }
 
@@ -186,26 +196,70 @@ impl FileSource {
         }
     }
 
-    /// The bytes of whole records from `position` on, and where they end; `None` while there are
-    /// none. In the place of a too large record stands a part of it.
+    /// The bytes of whole records from `position` on, read or not, and where they end; `None` while
+    /// there are none. In the place of a too large record stands a part of it.
     fn records(
         &mut self,
         file: usize,
         position: u64,
         want: usize,
         columns: usize,
-    ) -> Result<Option<(u64, Bytes)>, SourceError> {
+    ) -> Result<Option<(u64, Bytes, Option<Unread>)>, SourceError> {
+        if let Some(unread) = self.unread_lines(file, position, want)? {
+            let end = position + unread.size() as u64;
+            return Ok(Some((end, Bytes::new(), Some(unread))));
+        }
         Ok(match self.whole_records(file, position, want)? {
             Whole::Buffered(len) => {
                 let bytes = self.buffers.lend(&mut self.buffer, len);
-                Some((position + len as u64, bytes))
+                Some((position + len as u64, bytes, None))
             }
             Whole::TooLarge(len) => {
                 let bytes = self.spoiled(file, position, columns)?;
-                Some((position + len, Bytes::from(bytes)))
+                Some((position + len, Bytes::from(bytes), None))
             }
             Whole::Unfinished => None,
         })
+    }
+
+    /// Lines for others to read: as many as end in the `want` bytes from `position` on. `None`
+    /// where that is not found from behind.
+    fn unread_lines(
+        &mut self,
+        file: usize,
+        position: u64,
+        want: usize,
+    ) -> Result<Option<Unread>, SourceError> {
+        let Some(refusal) = self.unread.clone() else {
+            return Ok(None);
+        };
+        if self.files[file].format == FileFormat::Csv {
+            return Ok(None);
+        }
+        let mut len = want;
+        if want as u64 != self.files[file].len - position {
+            let mut begin = want;
+            len = loop {
+                let end = begin;
+                begin = end.saturating_sub(TAIL);
+                self.fill(file, position + begin as u64, 0, end - begin)?;
+                match memrchr(b'\n', &self.buffer[..end - begin]) {
+                    Some(at) => break begin + at + 1,
+                    None if begin == 0 => return Ok(None),
+                    None => {}
+                }
+            };
+        }
+        let (opened, buffers) = (self.files[file].shared(), self.buffers.clone());
+        Ok(Some(Unread::new(len, move || {
+            buffers
+                .read(&opened, position, len)
+                .unwrap_or_else(|cause| {
+                    let mut refusal = refusal.lock().unwrap_or_else(PoisonError::into_inner);
+                    refusal.get_or_insert((file, position, cause));
+                    Bytes::new()
+                })
+        })))
     }
 
     /// Looks for the end of a record of which `scanned` bytes are known and none is its end.
@@ -304,6 +358,15 @@ impl Source for FileSource {
     }
 
     fn partitions(&mut self) -> Result<Vec<Partition>, SourceError> {
+        if let Some(refusal) = &self.unread {
+            let refused = refusal
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            if let Some((file, position, cause)) = refused {
+                return Err(self.files[file].refused(&self.stream, position, cause));
+            }
+        }
         let mut partitions = Vec::with_capacity(self.files.len());
         for (file, id) in self.files.iter_mut().zip(0..) {
             file.look(&self.stream)?;
@@ -364,14 +427,14 @@ impl Source for FileSource {
         }
         let left = usize::try_from(stop - start).unwrap_or(usize::MAX);
         let want = left.min(max_bytes.max(1));
-        let Some((end, bytes)) = self.records(file, start, want, columns)? else {
+        let Some((end, bytes, unread)) = self.records(file, start, want, columns)? else {
             self.files[file].unfinished = Some((position, len));
             return Ok(None);
         };
         let spans = vec![Span {
             first: start,
             offset: 0,
-            len: bytes.len(),
+            len: unread.as_ref().map_or(bytes.len(), Unread::size),
             arrival: None,
         }];
         let positions = Positions::Bytes;
@@ -382,9 +445,17 @@ impl Source for FileSource {
             format,
             positions,
             bytes,
+            unread,
             spans,
             lost: 0,
         }))
+    }
+
+    /// Those of files that grow are read here: whether a line has its end yet must be known.
+    fn leave_unread(&mut self) {
+        if !self.options.tail {
+            self.unread = Some(Refusal::default());
+        }
     }
 
     /// The file's name without its directory: the data may be moved as a whole.

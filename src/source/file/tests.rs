@@ -46,8 +46,13 @@ fn append(path: &PathBuf, text: &str) {
 
 fn chunks(source: &mut FileSource, from: u64, max: usize, until: Option<u64>) -> Vec<Chunk> {
     let (mut at, mut all) = (from, Vec::new());
-    while let Some(chunk) = source.read(0, at, max, until).unwrap() {
-        assert_eq!(chunk.positions, Positions::Bytes);
+    while let Some(mut chunk) = source.read(0, at, max, until).unwrap() {
+        let size = chunk.size();
+        chunk.fetch();
+        assert_eq!(
+            (chunk.positions, size),
+            (Positions::Bytes, chunk.bytes.len())
+        );
         assert_eq!(chunk.spans.len(), 1);
         let span = &chunk.spans[0];
         assert_eq!(
@@ -102,6 +107,40 @@ proptest! {
             prop_assert_eq!(got, expected);
         }
     }
+
+    /// Lines that others read are cut as those read at once, also those longer than a look.
+    #[test]
+    fn unread_lines_are_the_same_chunks(
+        lines in prop::collection::vec(prop_oneof![0_usize..30, 3000_usize..14_000], 0..8),
+        has_end in any::<bool>(),
+        max in prop_oneof![1_usize..100, 1000_usize..30_000],
+    ) {
+        let lines: Vec<String> = lines.iter().map(|len| "x".repeat(*len)).collect();
+        let text = lines.join("\n") + if has_end { "\n" } else { "" };
+        let files = Files::new();
+        let path = files.write("f.ndjson", text.as_bytes());
+        let read = chunks(&mut open(&path, FileOptions::default()), 0, max, None);
+        let mut source = open(&path, FileOptions::default());
+        source.leave_unread();
+        prop_assert_eq!(chunks(&mut source, 0, max, None), read);
+    }
+}
+
+#[test]
+fn what_cannot_be_read_any_more_is_said_by_the_source() {
+    let files = Files::new();
+    let path = files.write("f.ndjson", b"one\ntwo\n");
+    let mut source = open(&path, FileOptions::default());
+    source.leave_unread();
+    let mut chunk = source.read(0, 0, 5, None).unwrap().unwrap();
+    assert_eq!((chunk.end, &*chunk.bytes, chunk.size()), (4, &b""[..], 4));
+    source.partitions().unwrap();
+    files.write("f.ndjson", b"one");
+    chunk.fetch();
+    assert_eq!(&*chunk.bytes, b"");
+    files.write("f.ndjson", b"one\ntwo\n");
+    let error = source.partitions().unwrap_err().to_string();
+    assert!(error.contains("f.ndjson' shrank from 8 to "), "{error}");
 }
 
 #[test]

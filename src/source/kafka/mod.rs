@@ -264,6 +264,7 @@ impl Source for KafkaSource {
                     arrival: None,
                 }],
                 bytes,
+                unread: None,
                 lost,
             })),
             Taken::Nothing | Taken::Elsewhere if until.is_some() => {

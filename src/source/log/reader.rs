@@ -131,6 +131,7 @@ impl Source for LogSource {
             positions: Positions::Records,
             bytes: taken.bytes.into(),
             spans: taken.spans,
+            unread: None,
             lost: 0,
         }))
     }

@@ -156,6 +156,7 @@ impl Source for NexmarkSource {
                 arrival: None,
             }],
             bytes: text.into(),
+            unread: None,
             lost: 0,
         }))
     }
