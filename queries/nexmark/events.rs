@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use waterclock::prelude::*;
 
 data! {
@@ -65,9 +65,19 @@ pub enum Nexmark {
 /// A record as it is written: one of three.
 #[derive(Deserialize)]
 struct Line {
+    #[serde(default, deserialize_with = "shared")]
     person: Option<Arc<Person>>,
+    #[serde(default, deserialize_with = "shared")]
     auction: Option<Arc<Auction>>,
+    #[serde(default, deserialize_with = "shared")]
     bid: Option<Arc<Bid>>,
+}
+
+/// serde would allocate it in a box first, and copy it from there.
+fn shared<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    from: D,
+) -> Result<Option<Arc<T>>, D::Error> {
+    Ok(Option::<T>::deserialize(from)?.map(Arc::new))
 }
 
 impl TryFrom<Line> for Nexmark {

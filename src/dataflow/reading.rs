@@ -118,7 +118,7 @@ pub(super) fn parse_json<T: DeserializeOwned>(line: &[u8]) -> Result<T, String> 
     }
     // Looking at the whole line once is cheaper than at each text in it. What is no text may still
     // be a record: nobody reads the fields that its type has not.
-    match str::from_utf8(line) {
+    match simdutf8::basic::from_utf8(line) {
         Ok(line) => serde_json::from_str(line),
         Err(_) => serde_json::from_slice(line),
     }
