@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use waterclock::prelude::*;
 use waterclock::query::{Catalog, Overrides};
-use waterclock::source::Source;
 use waterclock::source::nexmark::{NexmarkOptions, NexmarkSource};
 use waterclock::testing::{MemorySource, Round, Steps};
 use waterclock::worker::replay::Replay;
@@ -177,11 +176,10 @@ fn ten_hours_of_bids() -> String {
         rate: 1_000_000.0 / 36_000.0,
         ..NexmarkOptions::default()
     };
-    let mut source = NexmarkSource::new("nexmark", options);
-    let (mut text, mut position) = (String::new(), 0);
-    while let Some(chunk) = source.read(0, position, 1 << 20, None).expect("it is made") {
-        text.push_str(str::from_utf8(&chunk.bytes).expect("events are text"));
-        position = chunk.end;
+    let mut text = String::new();
+    for bytes in NexmarkSource::new("nexmark", options).chunks() {
+        let bytes = bytes.expect("it is made");
+        text.push_str(str::from_utf8(&bytes).expect("events are text"));
     }
     text
 }

@@ -181,34 +181,28 @@ fn measured(args: &BenchArgs, query: Query) -> anyhow::Result<Figures> {
 pub fn events_to_file(args: &EventsArgs) -> anyhow::Result<()> {
     let doing = || format!("writing events to {}", args.file.display());
     let mut file = File::create(&args.file).with_context(doing)?;
-    each_chunk(args.events, |bytes| {
-        file.write_all(bytes).with_context(doing)
-    })
+    for bytes in made(args.events).chunks() {
+        file.write_all(&bytes?).with_context(doing)?;
+    }
+    Ok(())
 }
 
 /// So many events, as NDJSON.
 fn events(count: u64) -> anyhow::Result<String> {
     let mut text = Vec::new();
-    each_chunk(count, |bytes| {
-        text.extend_from_slice(bytes);
-        Ok(())
-    })?;
+    for bytes in made(count).chunks() {
+        text.extend_from_slice(&bytes?);
+    }
     Ok(String::from_utf8(text)?)
 }
 
-/// Makes so many events, some at a time.
-fn each_chunk(count: u64, mut take: impl FnMut(&[u8]) -> anyhow::Result<()>) -> anyhow::Result<()> {
+/// Makes so many events.
+fn made(count: u64) -> NexmarkSource {
     let options = NexmarkOptions {
         events: count,
         ..NexmarkOptions::default()
     };
-    let mut source = NexmarkSource::new("nexmark", options);
-    let mut position = 0;
-    while let Some(chunk) = source.read(0, position, 1 << 20, None)? {
-        take(&chunk.bytes)?;
-        position = chunk.end;
-    }
-    Ok(())
+    NexmarkSource::new("nexmark", options)
 }
 
 /// A value for each key that q13 looks up.

@@ -115,14 +115,10 @@ fn compare(stream: &str, options: &NexmarkOptions, known: &[Known]) {
 
 /// All events as lines.
 fn text(options: &NexmarkOptions) -> String {
-    let mut source = NexmarkSource::new("any", options.clone());
-    let (mut text, mut position) = (String::new(), 0);
-    while let Some(chunk) = source
-        .read(0, position, 1 << 20, None)
-        .expect("it can be read")
-    {
-        position = chunk.end;
-        text.push_str(str::from_utf8(&chunk.bytes).expect("events are text"));
+    let mut text = String::new();
+    for bytes in NexmarkSource::new("any", options.clone()).chunks() {
+        let bytes = bytes.expect("it can be read");
+        text.push_str(str::from_utf8(&bytes).expect("events are text"));
     }
     text
 }

@@ -1,6 +1,9 @@
 //! Reading made-up events by position: a partition's position is the number of its line.
 
 use std::collections::BTreeMap;
+use std::iter;
+
+use bytes::Bytes;
 
 use super::NexmarkOptions;
 use super::arrivals::Arrivals;
@@ -59,6 +62,18 @@ impl NexmarkSource {
             before: 0,
         });
         self
+    }
+
+    /// The lines of the first partition to their end, about a megabyte at a time.
+    pub fn chunks(mut self) -> impl Iterator<Item = Result<Bytes, SourceError>> {
+        let mut position = 0;
+        iter::from_fn(move || {
+            let read = self.read(0, position, 1 << 20, None).transpose()?;
+            Some(read.map(|chunk| {
+                position = chunk.end;
+                chunk.bytes
+            }))
+        })
     }
 
     /// How many lines there are by now.
