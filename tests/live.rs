@@ -21,6 +21,8 @@ use waterclock::view::{CheckpointInfo, Checkpoints, History, KeyRange, View};
 use waterclock::worker::Start;
 use waterclock::worker::live::{Live, LiveOptions, Work};
 
+#[path = "live/leaving.rs"]
+mod leaving;
 #[path = "support/sales.rs"]
 mod sales;
 
@@ -137,10 +139,20 @@ fn start(home: &Path, feed: &Feed) -> Service {
 }
 
 fn start_with(home: &Path, feed: &Feed, overrides: &Overrides, options: LiveOptions) -> Service {
-    let query = Query::new(NAME, "", per_shop);
+    let queries = vec![Query::new(NAME, "", per_shop)];
+    start_queries(home, feed, queries, overrides, options)
+}
+
+fn start_queries(
+    home: &Path,
+    feed: &Feed,
+    queries: Vec<Query>,
+    overrides: &Overrides,
+    options: LiveOptions,
+) -> Service {
     let work = Work {
-        catalog: Catalog::of(std::slice::from_ref(&query), overrides).unwrap(),
-        queries: vec![query],
+        catalog: Catalog::of(&queries, overrides).unwrap(),
+        queries,
         sources: vec![Box::new(feed.clone())],
         sinks: Vec::new(),
         start: start_of(home),

@@ -17,6 +17,7 @@ use waterclock::dataflow::decode::{Batch, Rec, guard_all};
 use waterclock::dataflow::forever::Total;
 use waterclock::dataflow::intervals::Side;
 use waterclock::dataflow::joined::Joined;
+use waterclock::dataflow::leaving::Leave;
 use waterclock::dataflow::panes::Assigner;
 use waterclock::dataflow::ranks::Ranks;
 use waterclock::dataflow::reading::for_each_record;
@@ -201,7 +202,13 @@ fn combined() -> Prepare {
 type Counts = Windows<u64, u64, Count>;
 
 fn empty(final_only: bool) -> Counts {
-    Windows::new(shape(final_only), Rc::new(Count), nowhere(), |_| true)
+    Windows::new(
+        shape(final_only),
+        Rc::new(Count),
+        Leave::new(0),
+        nowhere(),
+        |_| true,
+    )
 }
 
 fn nowhere() -> Boundary {

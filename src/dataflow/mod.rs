@@ -52,6 +52,7 @@ pub mod intervals;
 pub mod joined;
 pub mod kept;
 pub mod keyed;
+pub mod leaving;
 pub mod lines;
 pub mod paced;
 pub mod panes;

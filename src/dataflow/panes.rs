@@ -116,6 +116,11 @@ impl Assigner {
         (first, u32::try_from(count).unwrap_or(u32::MAX))
     }
 
+    /// How many windows end within a span of so many ms, and how many are open beside them.
+    pub fn windows_in(&self, span: i64) -> i64 {
+        span.saturating_add(self.size) / self.slide + 1
+    }
+
     /// The window at a place among those of a pane whose oldest is `first`.
     pub fn window_at(&self, first: i64, place: u32) -> i64 {
         first + i64::from(place) * self.slide

@@ -8,6 +8,8 @@
 //!
 //! A record looks at the open sessions of its key, and they are few: they end later than the
 //! watermark less the allowed lateness. How long they are, and how many there were, is no matter.
+//! A session grows where it lies. When it is to be closed is noted as of when it began; only when
+//! that time comes is it noted anew, by where it ends then.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hash;
@@ -21,6 +23,7 @@ use super::changes::{Changes, Lasting, identity_of};
 use super::clock::Clock;
 use super::decode::Notice;
 use super::feed::Mark;
+use super::folding::Map;
 use super::panes::closes_at;
 use super::vault::Boundary;
 use crate::row::EncodeError;
@@ -103,9 +106,15 @@ where
 }
 
 /// A session that takes records.
+#[derive(Clone)]
 struct Open<A> {
+    start: i64,
+    end: i64,
+    /// What tells it from the other sessions of its key; see [`Saved`].
     origin: i64,
-    /// Whether it is among those that changed, as far as they are remembered.
+    /// Whether it is among this epoch's, and not shown as it is.
+    is_touched: bool,
+    /// Whether it is among those that changed and are not noted as they are.
     is_unsaved: bool,
     acc: A,
 }
@@ -114,9 +123,8 @@ struct Open<A> {
 /// epoch is copied once for so many, since its accumulator may be large.
 const UNSAVED: usize = 1024;
 
-/// A session: its key, its start and its end. Two of a key may have the same start where one was
-/// closed to a record of another partition.
-type Place<K> = (K, i64, i64);
+/// A session's key and origin.
+type Name<K> = (K, i64);
 
 /// One change of the table of sessions.
 pub type Update<K, V> = (((K, Window), V), Epoch, isize);
@@ -126,16 +134,18 @@ pub struct Sessions<K, T, A: Aggregate<T>> {
     shape: SessionShape,
     aggregate: Rc<A>,
     changes: Changes<Saved<K, A::Acc>>,
-    /// Open sessions.
-    open: BTreeMap<Place<K>, Open<A::Acc>>,
-    /// The open sessions by end.
+    /// The open sessions of each key that has any, by start. Two may have the same where one was
+    /// closed to a record of another partition.
+    open: Map<K, Vec<Open<A::Acc>>>,
+    /// When to see whether a session, by its origin, is to be closed: not later than it ends.
+    /// Some of those named are gone.
     ends: BTreeSet<(i64, K, i64)>,
     /// Final sessions by end.
     done: BTreeMap<i64, Vec<Saved<K, A::Acc>>>,
     /// Sessions of this epoch, which are not shown or noted as they are.
-    touched: BTreeSet<Place<K>>,
-    /// Sessions that changed, where they were then; their changes are not noted yet.
-    unsaved: Vec<Place<K>>,
+    touched: Vec<Name<K>>,
+    /// Sessions that changed; their changes are not noted yet.
+    unsaved: Vec<Name<K>>,
     /// The watermark that was noted with the rows it began with, less the lateness allowed then:
     /// what was final at it is, whatever is allowed now.
     past: i64,
@@ -157,10 +167,10 @@ where
             shape,
             aggregate,
             changes: Changes::new(boundary, owns),
-            open: BTreeMap::new(),
+            open: Map::default(),
             ends: BTreeSet::new(),
             done: BTreeMap::new(),
-            touched: BTreeSet::new(),
+            touched: Vec::new(),
             unsaved: Vec::new(),
             past: i64::MIN,
         }
@@ -189,17 +199,18 @@ where
         for event in events {
             self.take(event, epoch, out, late);
         }
-        for at in std::mem::take(&mut self.touched) {
-            let Some(open) = self.open.get_mut(&at) else {
+        for name in std::mem::take(&mut self.touched) {
+            let Some(open) = find(&mut self.open, &name).filter(|open| open.is_touched) else {
                 continue;
             };
+            open.is_touched = false;
             if !self.shape.final_only {
                 let value = self.aggregate.finish(&open.acc);
-                out.push(update(&at.0, at.1, at.2, value, epoch, 1));
+                out.push(update(&name.0, open.start, open.end, value, epoch, 1));
             }
-            if self.changes.is_noting() {
+            if self.changes.is_noting() && !open.is_unsaved {
                 open.is_unsaved = true;
-                self.unsaved.push(at);
+                self.unsaved.push(name);
             }
         }
         // Only now: what was restored did not change by being shown.
@@ -219,18 +230,18 @@ where
 
     /// Notes the sessions that changed, those that are still open, as they are.
     fn save_changed(&mut self) {
-        for at in self.unsaved.drain(..) {
-            // One that went on to another place is remembered there.
-            if let Some(open) = self.open.get_mut(&at).filter(|open| open.is_unsaved) {
+        for name in self.unsaved.drain(..) {
+            if let Some(open) = find(&mut self.open, &name).filter(|open| open.is_unsaved) {
                 open.is_unsaved = false;
-                self.changes.put(|| open.row(at));
+                self.changes.put(|| open.clone().into_row(name.0));
             }
         }
     }
 
     /// Whether a session is closed to a record, or altogether, by a watermark.
-    fn is_closed(&self, end: i64, watermark: i64) -> bool {
-        self.shape.is_closed(end, watermark) || closes_at(end, 0) <= self.past
+    fn is_closed(&self) -> impl Fn(i64, i64) -> bool + use<K, T, A> {
+        let (shape, past) = (self.shape, self.past);
+        move |end, watermark| shape.is_closed(end, watermark) || closes_at(end, 0) <= past
     }
 
     fn take(
@@ -241,89 +252,81 @@ where
         late: &mut Vec<Notice>,
     ) {
         let (mut start, mut end) = (event.time, event.time.saturating_add(self.shape.gap));
-        let mut merged = Vec::new();
-        loop {
+        let (is_closed, is_told) = (self.is_closed(), self.is_told());
+        let mut merged: Option<Open<A::Acc>> = None;
+        let mut of_key = self.open.get_mut(&event.key);
+        while let Some(of_key) = &mut of_key {
             // A session that is closed to this record may lie among those that are not.
-            let key = || event.key.clone();
-            let of_key = (key(), i64::MIN, i64::MIN)..=(key(), end, i64::MAX);
-            let met = self.open.range(of_key).rev().find(|((.., until), _)| {
-                *until >= start && !self.is_closed(*until, event.watermark)
+            let met = of_key.iter().rposition(|open| {
+                open.start <= end && open.end >= start && !is_closed(open.end, event.watermark)
             });
-            let Some((at, _)) = met else {
+            let Some(at) = met else {
                 break;
             };
-            let at = at.clone();
-            (start, end) = (start.min(at.1), end.max(at.2));
-            merged.extend(self.remove(&at, epoch, out).map(|open| (at, open)));
-        }
-        if merged.is_empty() && self.is_closed(end, event.watermark) {
-            late.push(notice(event));
-            return;
-        }
-        let mut merged = merged.into_iter();
-        let (origin, acc) = match merged.next() {
-            Some((_, mut open)) => {
-                for (at, other) in merged {
-                    self.aggregate.merge(&mut open.acc, &other.acc);
-                    self.changes.gone(|| other.into_row(at));
-                }
-                self.aggregate.merge(&mut open.acc, &event.acc);
-                (open.origin, open.acc)
+            let open = of_key.remove(at);
+            (start, end) = (start.min(open.start), end.max(open.end));
+            if !open.is_touched && !self.shape.final_only {
+                let value = self.aggregate.finish(&open.acc);
+                out.push(update(&event.key, open.start, open.end, value, epoch, -1));
             }
-            None => (event.time, event.acc),
-        };
-        self.insert((event.key, start, end), origin, acc);
-    }
-
-    fn insert(&mut self, at: Place<K>, origin: i64, acc: A::Acc) {
-        self.ends.insert((at.2, at.0.clone(), at.1));
-        if !self.shape.final_only || self.changes.is_noting() {
-            self.touched.insert(at.clone());
+            if let Some(into) = &mut merged {
+                self.aggregate.merge(&mut into.acc, &open.acc);
+                self.changes.gone(|| open.into_row(event.key.clone()));
+            } else {
+                merged = Some(open);
+            }
         }
-        let is_unsaved = false;
-        let open = Open {
-            origin,
-            is_unsaved,
-            acc,
+        let open = match merged {
+            Some(mut open) => {
+                self.aggregate.merge(&mut open.acc, &event.acc);
+                Open { start, end, ..open }
+            }
+            None if is_closed(end, event.watermark) => {
+                late.push(notice(event));
+                return;
+            }
+            None => {
+                self.ends.insert((end, event.key.clone(), event.time));
+                Open::new(start, end, event.time, event.acc)
+            }
         };
-        self.open.insert(at, open);
-    }
-
-    /// Takes an open session out; its row goes if it was shown.
-    fn remove(
-        &mut self,
-        at: &Place<K>,
-        epoch: Epoch,
-        out: &mut Vec<Update<K, A::Out>>,
-    ) -> Option<Open<A::Acc>> {
-        let open = self.open.remove(at)?;
-        self.ends.remove(&(at.2, at.0.clone(), at.1));
-        if !self.touched.remove(at) && !self.shape.final_only {
-            let value = self.aggregate.finish(&open.acc);
-            out.push(update(&at.0, at.1, at.2, value, epoch, -1));
+        match of_key {
+            Some(of_key) => put(of_key, open, &event.key, is_told, &mut self.touched),
+            None => self.insert(event.key, open),
         }
-        Some(open)
     }
 
     fn close(&mut self, watermark: i64, epoch: Epoch, out: &mut Vec<Update<K, A::Out>>) {
+        let is_closed = self.is_closed();
         while let Some((end, ..)) = self.ends.first() {
-            if !self.is_closed(*end, watermark) {
+            if !is_closed(*end, watermark) {
                 break;
             }
-            let Some((end, key, start)) = self.ends.pop_first() else {
+            let Some((_, key, origin)) = self.ends.pop_first() else {
                 break;
             };
-            let at = (key, start, end);
-            let Some(open) = self.open.remove(&at) else {
+            let Some(of_key) = self.open.get_mut(&key) else {
                 continue;
             };
+            let Some(at) = of_key.iter().position(|open| open.origin == origin) else {
+                continue;
+            };
+            let end = of_key[at].end;
+            if !is_closed(end, watermark) {
+                self.ends.insert((end, key, origin));
+                continue;
+            }
+            let open = of_key.remove(at);
+            if of_key.is_empty() {
+                self.open.remove(&key);
+            }
             if self.shape.final_only {
                 let value = self.aggregate.finish(&open.acc);
-                out.push(update(&at.0, start, end, value, epoch, 1));
+                out.push(update(&key, open.start, end, value, epoch, 1));
             }
             if !self.shape.is_replay {
                 let is_unsaved = open.is_unsaved;
-                let row = open.into_row(at);
+                let row = open.into_row(key);
                 if is_unsaved {
                     self.changes.put(|| row.clone());
                 }
@@ -363,31 +366,66 @@ where
             self.changes.put(|| row.clone());
             self.done.entry(row.end).or_default().push(row);
         } else {
-            self.insert((row.key, row.start, row.end), origin, row.acc);
+            self.ends.insert((row.end, row.key.clone(), origin));
+            let open = Open::new(row.start, row.end, origin, row.acc);
+            self.insert(row.key, open);
         }
+    }
+
+    fn insert(&mut self, key: K, open: Open<A::Acc>) {
+        let is_told = self.is_told();
+        let of_key = self.open.entry(key.clone()).or_default();
+        put(of_key, open, &key, is_told, &mut self.touched);
+    }
+
+    /// Whether anybody is told of sessions before they are final.
+    fn is_told(&self) -> bool {
+        !self.shape.final_only || self.changes.is_noting()
     }
 }
 
-impl<A> Open<A> {
-    fn row<K>(&self, at: Place<K>) -> Saved<K, A>
-    where
-        A: Clone,
-    {
-        let (origin, is_unsaved) = (self.origin, false);
-        let acc = self.acc.clone();
-        Open {
-            origin,
-            is_unsaved,
-            acc,
-        }
-        .into_row(at)
-    }
+/// An open session by its name.
+fn find<'o, K: Hash + Eq, A>(
+    open: &'o mut Map<K, Vec<Open<A>>>,
+    (key, origin): &Name<K>,
+) -> Option<&'o mut Open<A>> {
+    let mut of_key = open.get_mut(key)?.iter_mut();
+    of_key.find(|open| open.origin == *origin)
+}
 
-    fn into_row<K>(self, (key, start, end): Place<K>) -> Saved<K, A> {
-        Saved {
-            key,
+/// Puts a session among those of its key, and among those that changed if anybody is told of them.
+fn put<K: Clone, A>(
+    of_key: &mut Vec<Open<A>>,
+    mut open: Open<A>,
+    key: &K,
+    is_told: bool,
+    touched: &mut Vec<Name<K>>,
+) {
+    if is_told && !open.is_touched {
+        open.is_touched = true;
+        touched.push((key.clone(), open.origin));
+    }
+    let at = of_key.partition_point(|other| (other.start, other.end) < (open.start, open.end));
+    of_key.insert(at, open);
+}
+
+impl<A> Open<A> {
+    fn new(start: i64, end: i64, origin: i64, acc: A) -> Open<A> {
+        Open {
             start,
             end,
+            origin,
+            is_touched: false,
+            is_unsaved: false,
+            acc,
+        }
+    }
+
+    fn into_row<K>(self, key: K) -> Saved<K, A> {
+        Saved {
+            key,
+            start: self.start,
+            end: self.end,
             origin: Some(self.origin),
             is_final: false,
             acc: self.acc,

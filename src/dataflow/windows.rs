@@ -20,6 +20,7 @@ use super::clock::Clock;
 use super::decode::{Batch, Notice, Rec, guard};
 use super::feed::Mark;
 use super::folding::{Map, fold};
+use super::leaving::{Forgetting, Leave, Passing};
 use super::lines::RawLines;
 use super::panes::{Assigner, closes_at};
 use super::running::Running;
@@ -161,6 +162,11 @@ pub struct Windows<K, T, A: Aggregate<T>> {
     running: Running<K, A::Acc>,
     /// Final windows, by start.
     done: BTreeMap<i64, Vec<(K, A::Acc)>>,
+    leave: Leave,
+    /// Which windows are gone from the table.
+    passing: Passing,
+    /// What is left of them here.
+    gone: Forgetting<K, A::Acc>,
 }
 
 impl<K, T, A> Windows<K, T, A>
@@ -172,6 +178,7 @@ where
     pub fn new(
         shape: WindowShape,
         aggregate: Rc<A>,
+        leave: Leave,
         boundary: Boundary,
         owns: impl Fn(u64) -> bool + 'static,
     ) -> Self {
@@ -184,6 +191,9 @@ where
             awaited: BTreeMap::new(),
             running: Running::new(),
             done: BTreeMap::new(),
+            passing: Passing::new(&leave),
+            leave,
+            gone: Forgetting::default(),
         }
     }
 
@@ -203,6 +213,7 @@ where
             epoch: clock.epoch,
             out,
         };
+        let gone = self.passing.advance(clock.mark, watermark);
         // The epoch restored is shown as it was.
         if let Some(restored) = self.changes.restore() {
             let past = restored.note.unwrap_or(i64::MIN);
@@ -210,14 +221,16 @@ where
                 self.restore(row, past, &mut emit);
             }
             self.changes.is_restored();
-        } else if clock.mark != Mark::End {
-            self.expire(watermark, &mut emit);
+        } else if let Some(gone) = gone {
+            self.expire(gone, &mut emit);
         }
         for event in events {
             self.show_or_await(&event, &mut emit);
             self.keep_pane(event);
         }
         self.close(watermark, &mut emit);
+        // A checkpoint has no row of what is gone.
+        self.forget(clock.mark == Mark::Checkpoint);
         if clock.mark == Mark::Checkpoint {
             // What was final stays so, whatever lateness is allowed when it is restored.
             let past = watermark.saturating_sub(self.shape.allowed);
@@ -379,20 +392,36 @@ where
         self.done.entry(start).or_default().extend(rows);
     }
 
-    /// Removes the windows whose retention has passed: all rows of a window at once.
-    fn expire(&mut self, watermark: i64, emit: &mut Emit<'_, K, A::Out>) {
+    /// Removes the windows that became final up to an instant, whose retention has passed: all
+    /// rows of a window at once.
+    fn expire(&mut self, upto: Timestamp, emit: &mut Emit<'_, K, A::Out>) {
         while let Some(entry) = self.done.first_entry() {
-            let end = self.shape.assigner.window(*entry.key()).end.0;
-            if watermark < end.saturating_add(self.shape.keep) {
+            let window = self.shape.assigner.window(*entry.key());
+            if upto < final_at(&window, self.shape.allowed) {
                 break;
             }
             let (start, rows) = entry.remove_entry();
-            for (key, acc) in rows {
-                emit.row(&key, start, self.aggregate.finish(&acc), -1);
-                let assigner = &self.shape.assigner;
-                self.changes.gone(|| done_row(assigner, start, &key, &acc));
+            if !self.leave.is_left_to_views() {
+                for (key, acc) in &rows {
+                    emit.row(key, start, self.aggregate.finish(acc), -1);
+                }
             }
+            self.gone.add(start, rows);
         }
+    }
+
+    /// Frees windows that are gone, and notes that nothing is to be saved of them any more.
+    fn forget(&mut self, all: bool) {
+        let is_final = !self.shape.assigner.is_tumbling();
+        self.gone.run(all, |start, key, acc| {
+            self.changes.gone(move || Saved {
+                key,
+                start,
+                closed: 0,
+                is_final,
+                acc,
+            });
+        });
     }
 
     /// Takes a row back. `past` is the watermark it was saved at, less the lateness allowed then:

@@ -12,7 +12,8 @@ use timely::dataflow::channels::pact::Pipeline;
 
 use super::catalog::QueryDef;
 use super::failing::Failing;
-use super::flow::{Answers, Flow, Notices, TakeRows};
+use super::flow::{Answers, Flow, Notices, TakeRows, TakeView};
+use super::joins::placed;
 use super::schema::json_schema;
 use super::stream::{Stream, transform};
 use super::table::Table;
@@ -20,10 +21,12 @@ use crate::dataflow::appended::{Appended, Arriving, Place, Saved};
 use crate::dataflow::clock::{Clock, Clocks, visible};
 use crate::dataflow::decode::guard;
 use crate::dataflow::keyed::Arrangeable;
+use crate::dataflow::leaving::Passing;
 use crate::dataflow::retire::{by_update_time, retire, stamped};
 use crate::dataflow::vault::Boundary;
 use crate::row::Row;
 use crate::time::{Epoch, millis_of};
+use crate::view::Leaving;
 
 /// A named query. Usually made by [`queries!`](crate::queries).
 ///
@@ -148,6 +151,12 @@ where
             notices: Rc::clone(&flow.notices),
             attach: Box::new(move |answers| match answers {
                 Answers::Rows(rows) => append(&flow, boundary, self, rows),
+                Answers::View(mut rows) => {
+                    let one_by_one = move |epoch, watermark, changes| {
+                        rows(epoch, watermark, Leaving::OneByOne, changes);
+                    };
+                    append(&flow, boundary, self, Box::new(one_by_one))
+                }
                 Answers::Counts(count) => {
                     let rows = |batch: &Rc<Vec<_>>| i64::try_from(batch.len()).unwrap_or(i64::MAX);
                     counted(flow.clocks(), self.batches, rows, count)
@@ -234,16 +243,24 @@ fn attach<'s, K: Arrangeable, V: Arrangeable>(
     table: Table<'s, K, V>,
     answers: Answers,
 ) -> Flowing<'s, Epoch, Vec<()>> {
-    let mut answers = match answers {
-        Answers::Rows(rows) => rows,
+    let (final_at, known) = (table.final_at(), table.known);
+    let (mut answers, rows, leave): (TakeView, _, _) = match answers {
+        Answers::View(view) => {
+            let (rows, leave) = table.rows.shown();
+            (view, rows, leave)
+        }
+        Answers::Rows(mut rows) => {
+            let take = move |epoch, watermark, _, changes| rows(epoch, watermark, changes);
+            (Box::new(take), table.collection(), None)
+        }
         Answers::Counts(count) => {
             let rows = table.collection().inner;
             return counted(flow.clocks(), rows, |(_, _, diff)| *diff as i64, count);
         }
     };
-    let final_at = table.final_at();
     let query = Rc::clone(&flow.query);
-    let only_grows = table.known.only_grows && !flow.final_only();
+    let only_grows = known.only_grows && !flow.final_only();
+    let mut passing = leave.map(|leave| (Passing::new(&leave), leave));
     let watermark = flow.watermark();
     let encode = move |_| {
         move |clock: &Clock,
@@ -262,14 +279,21 @@ fn attach<'s, K: Arrangeable, V: Arrangeable>(
                     Err(error) => tracing::error!(%query, %error, "a row cannot be shown"),
                 }
             }
-            answers(clock.epoch, visible(watermark(clock)), rows);
+            let watermark = watermark(clock);
+            let leaving = match &mut passing {
+                Some((passing, leave)) if leave.is_left_to_views() => {
+                    Leaving::Together(passing.advance(clock.mark, watermark))
+                }
+                _ => Leaving::OneByOne,
+            };
+            answers(clock.epoch, visible(watermark), leaving, rows);
         }
     };
     let rows = if flow.final_only() {
         // Rows are ordered and netted once, at the end; where they lie until then is no matter.
-        table.collection().inner
+        rows.inner
     } else {
-        table.placed().inner
+        placed(rows, known).inner
     };
     let clocks = flow.clocks();
     retire(rows, clocks, Pipeline, by_update_time, "Answer", encode).main

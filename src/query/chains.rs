@@ -90,7 +90,7 @@ impl<'s, K: Arrangeable, V: Arrangeable> Sessions<'s, K, V> {
         A: Aggregate<V>,
         A::Out: Arrangeable,
     {
-        let (flow, rows) = (self.rows.flow, self.rows.rows.inner);
+        let (flow, rows) = (self.rows.flow, self.rows.rows.followed().inner);
         let gap = millis_of(self.gap).max(1);
         let mut chains = Chains::new(gap, aggregate, flow.final_only());
         let mut failing = Failing::new(None, &flow.fail);

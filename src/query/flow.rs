@@ -24,6 +24,7 @@ use crate::dataflow::vault::{Boundaries, Boundary, Vault};
 use crate::record::{Entity, Event, Text};
 use crate::row::Row;
 use crate::time::{Epoch, Timestamp};
+use crate::view::Leaving;
 
 /// Notices on their way to a store.
 pub(super) type Notices<'s> = Flowing<'s, Epoch, Vec<Notice>>;
@@ -64,12 +65,17 @@ pub enum Answers {
     /// Takes the changes of the rows: called for every closed epoch, in order, with the query's
     /// watermark after it.
     Rows(TakeRows),
+    /// The same, of a view, which lets final rows leave together.
+    View(TakeView),
     /// Takes how many rows came, less those that went. They are made, but nobody reads them.
     Counts(Box<dyn FnMut(i64)>),
 }
 
 /// See [`Answers::Rows`].
 pub type TakeRows = Box<dyn FnMut(Epoch, Option<Timestamp>, Vec<(Row, i64)>)>;
+
+/// See [`Answers::View`]. What leaves does so before the changes.
+pub type TakeView = Box<dyn FnMut(Epoch, Option<Timestamp>, Leaving, Vec<(Row, i64)>)>;
 
 /// Where one worker's share of the answers goes.
 pub trait Outlet {

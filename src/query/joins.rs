@@ -186,34 +186,41 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
     #[must_use]
     pub fn distinct(self) -> Table<'s, K, V> {
         Table {
-            rows: self.rows.distinct_total(),
-            flow: self.flow,
             final_at: self.final_at,
-            shared: None,
             known: Known {
                 is_placed: false,
                 ..self.known
             },
+            ..Table::new(self.flow, self.rows.followed().distinct_total())
         }
     }
 
     /// The rows, each on the worker that owns its key.
     pub(super) fn placed(self) -> Collection<'s, (K, V)> {
-        if self.known.is_placed {
-            return self.rows;
-        }
-        let rows = self.rows.inner;
-        rows.exchange(|((key, _), ..): &((K, V), Epoch, isize)| key.hashed())
-            .as_collection()
+        placed(self.rows.followed(), self.known)
     }
 
     fn arranged(self) -> Arranging<'s, K, V> {
         let Some(name) = self.shared else {
-            return self.rows.arrange_by_key();
+            return self.rows.followed().arrange_by_key();
         };
         let shared = self.flow.env.shared.clone();
-        shared.arrangement(&name, || self.rows.arrange_by_key_named(&name))
+        let rows = self.rows;
+        shared.arrangement(&name, || rows.followed().arrange_by_key_named(&name))
     }
+}
+
+/// Rows, each on the worker that owns its key.
+pub(super) fn placed<'s, K: Arrangeable, V: Arrangeable>(
+    rows: Collection<'s, (K, V)>,
+    known: Known,
+) -> Collection<'s, (K, V)> {
+    if known.is_placed {
+        return rows;
+    }
+    rows.inner
+        .exchange(|((key, _), ..): &((K, V), Epoch, isize)| key.hashed())
+        .as_collection()
 }
 
 /// When both of two rows are final, if both ever are.

@@ -7,7 +7,6 @@ use differential_dataflow::hashable::Hashable;
 use timely::dataflow::channels::pact::Exchange;
 
 use super::Table;
-use super::table::Known;
 use crate::dataflow::clock::Clock;
 use crate::dataflow::keyed::Arrangeable;
 use crate::dataflow::paced::{Paced, Saved};
@@ -35,7 +34,7 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
         let mut paced = Paced::<K, V>::new(boundary, interval, flow.owns());
         let watermark = flow.watermark();
         let pact = Exchange::new(|((key, _), ..): &((K, V), Epoch, isize)| key.hashed());
-        let (rows, clocks) = (self.rows.inner, flow.clocks());
+        let (rows, clocks) = (self.rows.followed().inner, flow.clocks());
         let shown = retire(rows, clocks, pact, by_update_time, "Paced", |_| {
             move |clock: &Clock, changes, out: &mut Vec<_>, _: &mut Vec<()>| {
                 let final_at =
@@ -44,11 +43,8 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
             }
         });
         Table {
-            flow,
-            rows: shown.main.as_collection(),
             final_at: self.final_at,
-            shared: None,
-            known: Known::default(),
+            ..Table::new(flow, shown.main.as_collection())
         }
     }
 }

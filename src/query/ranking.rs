@@ -80,7 +80,7 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
         show: impl Fn(&[&R]) -> Vec<S> + 'static,
     ) -> Table<'s, K, S> {
         let (flow, final_at, known) = (self.flow.clone(), self.final_at.clone(), self.known);
-        let rows = each(&flow, self.rows, "Order", move |(key, value)| {
+        let rows = each(&flow, self.rows.followed(), "Order", move |(key, value)| {
             let row = row(&key, &value);
             (key, row)
         });
@@ -99,11 +99,9 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
             only_grows: false,
         };
         Table {
-            flow,
-            rows: first.main.as_collection(),
             final_at,
-            shared: None,
             known,
+            ..Table::new(flow, first.main.as_collection())
         }
     }
 }

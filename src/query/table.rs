@@ -9,6 +9,7 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
 use super::flow::Flow;
+use super::rows::Rows;
 use crate::dataflow::decode::guard;
 use crate::dataflow::keyed::Arrangeable;
 use crate::dataflow::settling::FinalAt;
@@ -20,7 +21,7 @@ pub(super) type Collection<'s, D> = VecCollection<'s, Epoch, D, isize>;
 #[derive(Clone)]
 pub struct Table<'s, K: 'static, V: 'static> {
     pub(super) flow: Flow<'s>,
-    pub(super) rows: Collection<'s, (K, V)>,
+    pub(super) rows: Rows<'s, (K, V)>,
     pub(super) final_at: Option<FinalAt<K>>,
     /// The name under which all queries share the table's arrangement.
     pub(super) shared: Option<String>,
@@ -50,7 +51,7 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
     pub(super) fn new(flow: Flow<'s>, rows: Collection<'s, (K, V)>) -> Self {
         Table {
             flow,
-            rows,
+            rows: Rows::new(rows),
             final_at: None,
             shared: None,
             known: Known::default(),
@@ -83,7 +84,7 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
     /// The raw differential collection: everything differential can do. [`Table::from_collection`]
     /// is the way back.
     pub fn collection(self) -> Collection<'s, (K, V)> {
-        self.rows
+        self.rows.followed()
     }
 
     /// A table of a raw differential collection. Its rows are never called final.
@@ -123,7 +124,8 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
         self,
         logic: impl Fn(&K, &V) -> (K2, V2) + 'static,
     ) -> Table<'s, K2, V2> {
-        let rows = each(&self.flow, self.rows, "Map", move |(key, value)| {
+        let rows = self.rows.followed();
+        let rows = each(&self.flow, rows, "Map", move |(key, value)| {
             logic(&key, &value)
         });
         Table::new(self.flow, rows).known(Known {
@@ -137,10 +139,12 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
         self,
         logic: impl Fn(&K, &V) -> V2 + 'static,
     ) -> Table<'s, K, V2> {
-        let rows = each(&self.flow, self.rows, "Map values", move |(key, value)| {
+        let make = move |(key, value)| {
             let value = logic(&key, &value);
             (key, value)
-        });
+        };
+        let make = |rows| each(&self.flow, rows, "Map values", make);
+        let rows = self.rows.alike(make);
         Table {
             flow: self.flow,
             rows,
@@ -178,12 +182,15 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
     /// ```
     #[must_use]
     pub fn filter(self, keeps: impl Fn(&K, &V) -> bool + 'static) -> Self {
-        let rows = each_container(&self.flow, self.rows.inner, "Filter", move |rows, kept| {
+        let pick = move |rows: &mut Vec<((K, V), Epoch, isize)>, kept: &mut Vec<_>| {
             rows.retain(|((key, value), ..)| keeps(key, value));
             std::mem::swap(rows, kept);
-        });
+        };
+        let pick = |rows: Collection<'s, _>| {
+            each_container(&self.flow, rows.inner, "Filter", pick).as_collection()
+        };
         Table {
-            rows: rows.as_collection(),
+            rows: self.rows.alike(pick),
             shared: None,
             ..self
         }
@@ -251,14 +258,11 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
     #[allow(clippy::cast_sign_loss, reason = "a key without rows has no count")]
     pub fn count_rows(self) -> Table<'s, K, u64> {
         use differential_dataflow::operators::CountTotal;
-        let counts = self.rows.map(|(key, _value)| key).count_total();
+        let counts = self.rows.followed().map(|(key, _value)| key).count_total();
         let rows = counts.map(|(key, count)| (key, count as u64));
         Table {
-            flow: self.flow,
-            rows,
             final_at: self.final_at,
-            shared: None,
-            known: Known::default(),
+            ..Table::new(self.flow, rows)
         }
     }
 
@@ -268,7 +272,7 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
         number: impl Fn(&K, &V) -> N + 'static,
     ) -> Collection<'s, (K, (isize, i128))> {
         use differential_dataflow::operators::CountTotal;
-        let rows = self.rows.inner;
+        let rows = self.rows.followed().inner;
         let numbers = each_container(&self.flow, rows, "Numbers", move |rows, numbers| {
             numbers.extend(rows.drain(..).map(|((key, value), epoch, diff)| {
                 let number = bounded(number(&key, &value).into());

@@ -8,6 +8,7 @@ use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use super::Table;
 use super::catalog::{BuildError, MAX_OVERLAP};
 use super::failing::Failing;
+use super::rows::Rows;
 use super::stream::Keyed;
 use super::table::Known;
 use super::windowing::Windowing;
@@ -15,6 +16,7 @@ use crate::dataflow::aggregate::{Aggregate, Average, Count, Max, Min, Of, Sum, S
 use crate::dataflow::clock::Clock;
 use crate::dataflow::decode::guard;
 use crate::dataflow::keyed::Arrangeable;
+use crate::dataflow::leaving::Leave;
 use crate::dataflow::retire::{retire, stamped};
 use crate::dataflow::windows::{Folded, Saved, Windows, combine, final_at, notice};
 use crate::time::Window;
@@ -292,7 +294,8 @@ impl<Z: Copy + 'static> WindowKind for Windowing<Z> {
 
         let boundary = flow.boundary::<Saved<K, A::Acc>>(&self.state_name(&aggregate.name()));
         let mut failing = Failing::new(Some(&boundary), &flow.fail);
-        let mut windows = Windows::new(shape, aggregate, boundary, flow.owns());
+        let leave = Leave::of(&shape);
+        let mut windows = Windows::new(shape, aggregate, leave.clone(), boundary, flow.owns());
         let watermark = flow.watermark();
         let pact = Exchange::new(|folded: &Folded<K, A::Acc>| {
             differential_dataflow::hashable::Hashable::hashed(&folded.key)
@@ -312,11 +315,15 @@ impl<Z: Copy + 'static> WindowKind for Windowing<Z> {
                 }
             },
         );
-        Table::new(flow, rows.main.as_collection())
-            .closed_by(move |(_, window)| final_at(window, shape.allowed))
-            .known(Known {
+        let rows = rows.main.as_collection();
+        let table = Table {
+            rows: Rows::leaving(rows.clone(), leave),
+            known: Known {
                 only_grows: shape.is_replay,
                 is_placed: false,
-            })
+            },
+            ..Table::new(flow, rows)
+        };
+        table.closed_by(move |(_, window)| final_at(window, shape.allowed))
     }
 }

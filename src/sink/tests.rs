@@ -9,7 +9,7 @@ use super::{Driver, Driving, Past, Progress, Sink, SinkError};
 use crate::row::Row;
 use crate::time::Epoch;
 use crate::view::{
-    History, Labels, Message, Mode, Next, Outbox, QuerySpec, SinkSpec, Views, Writer,
+    History, Labels, Leaving, Message, Mode, Next, Outbox, QuerySpec, SinkSpec, Views, Writer,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -136,7 +136,7 @@ impl Process {
         if epoch > 1 {
             changes.push((row(epoch - 1), -1));
         }
-        self.writer.apply(epoch, None, changes);
+        self.writer.apply(epoch, None, Leaving::OneByOne, changes);
         self.views.publish(Labels {
             epoch,
             ..Labels::default()

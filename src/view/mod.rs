@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod bank;
 mod changelog;
+mod groups;
 mod horizon;
 mod key;
 mod labels;
@@ -19,6 +20,7 @@ mod set;
 mod shard;
 mod spec;
 mod standing;
+mod versions;
 
 pub use changelog::{Change, Finals, Span};
 pub use labels::{Labels, PartitionLabel, StreamLabel};
@@ -34,5 +36,5 @@ pub use ports::{
 pub use range::KeyRange;
 pub use result::View;
 pub use set::Views;
-pub use spec::{History, QuerySpec, ReadError};
+pub use spec::{History, Leaving, QuerySpec, ReadError};
 pub use standing::{PartitionStanding, Standing, Standings, Trouble};

@@ -8,9 +8,10 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::{
-    Change, History, KeyRange, Labels, Page, QuerySpec, ReadError, RowPosition, View, Views,
+    Change, History, KeyRange, Labels, Leaving, Page, QuerySpec, ReadError, RowPosition, View,
+    Views,
 };
-use crate::row::Row;
+use crate::row::{Row, consolidated};
 use crate::time::{Epoch, Timestamp};
 
 /// The key and value of a row; the value also says when it is final.
@@ -41,6 +42,8 @@ fn labels(epoch: Epoch) -> Labels {
 #[derive(Clone, Debug)]
 enum Step {
     Apply(usize, Vec<(Small, i64)>),
+    /// Rows leave that became final up to so many ms later than those that left before.
+    Leave(u8),
     Publish(u64),
     Read(Read),
 }
@@ -99,14 +102,15 @@ fn range() -> impl Strategy<Value = Range> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let changes = prop::collection::vec(((key(), 0_u8..3), -2_i64..4), 0..12);
+    let changes = prop::collection::vec(((key(), 0_u8..8), -2_i64..4), 0..12);
     let read = (
         any::<prop::sample::Index>(),
         range(),
         1_usize..6,
-        prop::option::of(0_u8..3),
+        prop::option::of(0_u8..8),
     );
     prop_oneof![
+        1 => (0_u8..3).prop_map(Step::Leave),
         3 => (0_usize..3, changes).prop_map(|(shard, changes)| Step::Apply(shard, changes)),
         2 => (1_u64..4).prop_map(Step::Publish),
         3 => read.prop_map(|(epoch, range, limit, final_at)| {
@@ -120,6 +124,8 @@ struct Model {
     open: Epoch,
     now: Bag,
     bags: BTreeMap<Epoch, Bag>,
+    /// The rows that became final up to this are gone, and none comes any more.
+    left: u8,
 }
 
 impl Model {
@@ -210,7 +216,7 @@ fn check_read(views: &Views, model: &Model, read: &Read) {
     check_changes(model, views, since, at);
 }
 
-fn run(steps: Vec<Step>, history: History) {
+fn run(steps: Vec<Step>, history: History, together: bool) {
     let views = Views::new(1, vec![spec("q"), spec("idle")], vec![], 3, history);
     views.set_ready();
     let view = views.query("q").unwrap();
@@ -218,19 +224,37 @@ fn run(steps: Vec<Step>, history: History) {
         open: 1,
         now: Bag::new(),
         bags: BTreeMap::new(),
+        left: 0,
+    };
+    let leaving = |upto| {
+        if together {
+            Leaving::Together(upto)
+        } else {
+            Leaving::OneByOne
+        }
     };
     for step in steps {
         match step {
-            Step::Apply(shard, changes) => {
+            Step::Leave(more) if together => {
+                model.left += more;
+                let left = model.left;
+                model
+                    .now
+                    .retain(|(_, value), _| *value == 0 || *value > left);
+                for shard in 0..3 {
+                    let upto = Some(Timestamp(left.into()));
+                    view.take_in(shard, model.open, leaving(upto), Vec::new());
+                }
+            }
+            Step::Leave(_) => {}
+            Step::Apply(shard, mut changes) => {
+                changes.retain(|((_, value), _)| *value == 0 || *value > model.left);
                 for (row, diff) in &changes {
                     *model.now.entry(row.clone()).or_default() += diff;
                 }
                 model.now.retain(|_, count| *count != 0);
-                view.apply(
-                    shard,
-                    model.open,
-                    changes.iter().map(|(r, d)| (row(r), *d)).collect(),
-                );
+                let changes: Vec<_> = changes.iter().map(|(r, d)| (row(r), *d)).collect();
+                view.take_in(shard, model.open, leaving(None), consolidated(changes));
             }
             Step::Publish(gap) => {
                 views.publish(labels(model.open));
@@ -254,8 +278,9 @@ proptest! {
         epochs in 1_usize..8,
         bytes in prop_oneof![0_usize..2_000, Just(1 << 20)],
         span_ms in 1_u64..16,
+        together in any::<bool>(),
     ) {
-        run(steps, History { epochs, bytes, span_ms });
+        run(steps, History { epochs, bytes, span_ms }, together);
     }
 }
 
@@ -282,6 +307,48 @@ fn history_is_bounded_and_rows_that_left_leave_nothing() {
     view.apply(0, 1000, rows().map(|r| (row(&r), -1)).collect());
     // Nobody applies any more, and it is forgotten all the same.
     for epoch in 1000..1100 {
+        views.publish(labels(epoch));
+    }
+    assert_eq!((view.row_count(), view.memory_bytes()), (0, 0));
+}
+
+#[test]
+fn rows_that_leave_together_are_read_as_of_before_and_then_take_nothing() {
+    let history = History {
+        epochs: 10,
+        bytes: usize::MAX,
+        span_ms: u64::MAX,
+    };
+    let views = Views::new(1, vec![spec("q")], vec![], 1, history);
+    views.set_ready();
+    let view = views.query("q").unwrap();
+    let take_in = |epoch, upto, rows: Vec<(Row, i64)>| {
+        let leaving = Leaving::Together(upto);
+        view.take_in(0, epoch, leaving, consolidated(rows));
+        views.publish(labels(epoch));
+    };
+    let rows = |of: u8| (0..5_000).map(move |n| (row(&(format!("{n}"), of)), 1));
+    take_in(1, None, rows(1).chain(rows(2)).collect());
+    take_in(2, None, vec![(row(&("7".into(), 1)), -1)]);
+    take_in(3, Some(Timestamp(1)), Vec::new());
+    let count = |at| {
+        let page = view.read(at, &KeyRange::all(), None, usize::MAX, None);
+        page.unwrap().rows.len()
+    };
+    assert_eq!([1, 2, 3].map(count), [10_000, 9_999, 5_000]);
+    assert_eq!(view.row_count(), 5_000);
+    let span = views.span(view.spec(), 2, 3).unwrap();
+    let gone = view.changes(&span).unwrap();
+    assert_eq!(gone.len(), 4_999, "each is told once, in several runs");
+    assert!(gone.iter().all(|change| change.diff == -1));
+    let held = view.memory_bytes();
+    for epoch in 4..50 {
+        views.publish(labels(epoch));
+    }
+    assert_eq!(count(49), 5_000);
+    assert!(view.memory_bytes() < held * 2 / 3);
+    take_in(50, Some(Timestamp(2)), Vec::new());
+    for epoch in 51..80 {
         views.publish(labels(epoch));
     }
     assert_eq!((view.row_count(), view.memory_bytes()), (0, 0));

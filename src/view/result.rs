@@ -9,7 +9,7 @@ use super::changelog::{Change, Span, has_expired};
 use super::horizon::Horizon;
 use super::merge::{self, Request};
 use super::shard::{LogPosition, RUN, Shard};
-use super::{KeyRange, Page, QuerySpec, ReadError, RowPosition};
+use super::{KeyRange, Leaving, Page, QuerySpec, ReadError, RowPosition};
 use crate::row::{Ordered, Row, consolidate, consolidated};
 use crate::time::{Epoch, Timestamp};
 
@@ -50,12 +50,18 @@ impl View {
     /// Takes in changes of one shard at an epoch that is not published yet. Epochs of a shard never
     /// decrease; a row may occur several times and cancel out.
     pub fn apply(&self, shard: usize, epoch: Epoch, changes: Vec<(Row, i64)>) {
-        self.take_in(shard, epoch, consolidated(changes));
+        self.take_in(shard, epoch, Leaving::OneByOne, consolidated(changes));
     }
 
-    /// The same, of changes that are consolidated.
-    pub(super) fn take_in(&self, shard: usize, epoch: Epoch, changes: Vec<(Ordered, i64)>) {
-        if changes.is_empty() {
+    /// The same, of changes that are consolidated, after the rows that leave together.
+    pub(super) fn take_in(
+        &self,
+        shard: usize,
+        epoch: Epoch,
+        leaving: Leaving,
+        changes: Vec<(Ordered, i64)>,
+    ) {
+        if changes.is_empty() && !leaving.is_due() {
             return;
         }
         assert!(
@@ -67,12 +73,23 @@ impl View {
         // steadily and never in one go.
         let mut debt = 2 * changes.len() + RUN;
         let (mut bytes, mut anomalies) = (0, 0);
-        let rows = changes.iter().map(|(_, diff)| *diff).sum();
+        let mut rows = changes.iter().map(|(_, diff)| *diff).sum();
+        let locked = || {
+            let shard = self.shards[shard].write();
+            shard.unwrap_or_else(PoisonError::into_inner)
+        };
+        if let Leaving::Together(upto) = leaving {
+            let mut shard = locked();
+            shard.leave_together();
+            if let Some(upto) = upto {
+                let left = shard.leave(epoch, upto);
+                bytes += left.bytes;
+                rows -= left.rows;
+            }
+        }
         let mut changes = changes.into_iter().peekable();
         while changes.peek().is_some() {
-            let mut shard = self.shards[shard]
-                .write()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut shard = locked();
             let since = self.horizon.since();
             let effect = shard.apply(epoch, since, changes.by_ref().take(RUN));
             bytes += effect.history_bytes;

@@ -4,74 +4,16 @@
 //! epochs before `since` is pruned by following the log entries that fall out of the history, so
 //! the cost of forgetting follows the changes, never the number of rows.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::mem::size_of;
 use std::ops::Bound;
 
+use super::groups::{Groups, Left, row_bytes};
 use crate::row::{Ordered, Row};
-use crate::time::Epoch;
+use crate::time::{Epoch, Timestamp};
 
 /// How many rows or changes are looked at during one hold of a shard's lock.
 pub(super) const RUN: usize = 256;
-
-/// How often a row occurs, by epoch. Most rows have one version, and it takes no allocation.
-#[derive(Debug)]
-struct Versions {
-    epoch: Epoch,
-    count: i64,
-    /// What was before, oldest first; none most of the time, and then one word.
-    #[allow(clippy::box_collection, reason = "one word in each row, and not three")]
-    older: Option<Box<Vec<(Epoch, i64)>>>,
-}
-
-impl Versions {
-    fn at(&self, at: Epoch) -> i64 {
-        if self.epoch <= at {
-            return self.count;
-        }
-        let mut before = self.older.iter().flat_map(|older| older.iter().rev());
-        let before = before.find(|(epoch, _)| *epoch <= at);
-        before.map_or(0, |(_, count)| *count)
-    }
-
-    fn add(&mut self, epoch: Epoch, diff: i64) {
-        if self.epoch < epoch {
-            let older = self.older.get_or_insert_default();
-            older.push((self.epoch, self.count));
-            self.epoch = epoch;
-        }
-        self.count += diff;
-    }
-
-    /// Forgets what no epoch from `since` on needs.
-    fn prune(&mut self, since: Epoch) {
-        if self.epoch <= since {
-            self.older = None;
-        }
-        let Some(older) = &mut self.older else {
-            return;
-        };
-        let settled = older.partition_point(|(epoch, _)| *epoch <= since);
-        let Some(newest) = settled.checked_sub(1) else {
-            return;
-        };
-        // To have been absent is what no version says, too.
-        let needless = if older[newest].1 == 0 {
-            settled
-        } else {
-            newest
-        };
-        older.drain(..needless);
-        if older.is_empty() {
-            self.older = None;
-        }
-    }
-
-    fn is_gone(&self) -> bool {
-        self.count == 0 && self.older.is_none()
-    }
-}
 
 /// A change of the log.
 #[derive(Debug)]
@@ -87,6 +29,8 @@ struct Change {
 struct EpochLog {
     epoch: Epoch,
     changes: Vec<Change>,
+    /// The groups of rows that left, by the instant at which these had become final.
+    left: Vec<Timestamp>,
 }
 
 /// What a run of changes did besides.
@@ -98,19 +42,28 @@ pub(super) struct Effect {
     pub anomalies: u64,
 }
 
-/// The place of the next change to read: an epoch of the log and an index in it.
-#[derive(Clone, Copy, Debug)]
+/// The place of the next change to read: an epoch of the log and an index in it, or among the
+/// groups that left and behind which of a group's rows.
+#[derive(Debug)]
 pub(super) struct LogPosition {
     epoch: Epoch,
     index: usize,
+    group: usize,
+    after: Option<Ordered>,
 }
 
 impl LogPosition {
     /// Before the first change after an epoch.
     pub fn after(epoch: Epoch) -> LogPosition {
+        LogPosition::at(epoch.saturating_add(1))
+    }
+
+    fn at(epoch: Epoch) -> LogPosition {
         LogPosition {
-            epoch: epoch.saturating_add(1),
+            epoch,
             index: 0,
+            group: 0,
+            after: None,
         }
     }
 }
@@ -118,22 +71,31 @@ impl LogPosition {
 /// The rows and the log of one worker.
 #[derive(Debug, Default)]
 pub(super) struct Shard {
-    rows: BTreeMap<Ordered, Versions>,
+    rows: Groups,
     log: VecDeque<EpochLog>,
     newest: Epoch,
-    bytes: usize,
-}
-
-/// About what a row takes: its allocation, and its place in the map, which is filled to two thirds.
-fn row_bytes(row: &Row) -> usize {
-    const PLACE: usize = size_of::<(Ordered, Versions)>() * 3 / 2;
-    const ROUNDED: usize = 16;
-    PLACE + ROUNDED + row.bytes()
+    log_bytes: usize,
 }
 
 const CHANGE_BYTES: usize = size_of::<Change>() + size_of::<(Epoch, i64)>();
 
 impl Shard {
+    /// Has final rows leave together from here on; said before there are any.
+    pub fn leave_together(&mut self) {
+        self.rows.leave_together();
+    }
+
+    /// Has all rows that became final up to an instant leave at an epoch, before its changes.
+    pub fn leave(&mut self, epoch: Epoch, upto: Timestamp) -> Left {
+        let left = self.rows.leave(epoch, upto);
+        if !left.instants.is_empty() {
+            self.open(epoch);
+            let log = self.log.back_mut().expect("the epoch's log was opened");
+            log.left.extend_from_slice(&left.instants);
+        }
+        left
+    }
+
     /// Takes in changes at an epoch; each row occurs at most once in them.
     pub fn apply(
         &mut self,
@@ -141,6 +103,26 @@ impl Shard {
         since: Epoch,
         changes: impl Iterator<Item = (Ordered, i64)>,
     ) -> Effect {
+        self.open(epoch);
+        let log = self.log.back_mut().expect("the epoch's log was opened");
+        let mut effect = Effect::default();
+        for (row, diff) in changes {
+            let changed = self.rows.change(row, epoch, since, diff);
+            effect.anomalies += u64::from(changed.before >= 0 && changed.after < 0);
+            let row = changed.row;
+            effect.history_bytes += CHANGE_BYTES + if diff < 0 { row_bytes(&row) } else { 0 };
+            self.log_bytes += CHANGE_BYTES;
+            log.changes.push(Change {
+                row,
+                diff,
+                prunes: !changed.is_new,
+            });
+        }
+        effect
+    }
+
+    /// Makes the newest log that of an epoch.
+    fn open(&mut self, epoch: Epoch) {
         assert!(
             self.newest <= epoch,
             "epoch {epoch} is applied to a shard that is already at {}",
@@ -151,40 +133,9 @@ impl Shard {
             self.log.push_back(EpochLog {
                 epoch,
                 changes: Vec::new(),
+                left: Vec::new(),
             });
         }
-        let log = self
-            .log
-            .back_mut()
-            .expect("the epoch's log was pushed above");
-        let mut effect = Effect::default();
-        for (row, diff) in changes {
-            let (row, before, after, prunes) = match self.rows.entry(row) {
-                Entry::Vacant(place) => {
-                    let row = place.key().row.clone();
-                    self.bytes += row_bytes(&row);
-                    place.insert(Versions {
-                        epoch,
-                        count: diff,
-                        older: None,
-                    });
-                    (row, 0, diff, false)
-                }
-                Entry::Occupied(mut place) => {
-                    let row = place.key().row.clone();
-                    let versions = place.get_mut();
-                    let before = versions.count;
-                    versions.prune(since);
-                    versions.add(epoch, diff);
-                    (row, before, versions.count, true)
-                }
-            };
-            effect.anomalies += u64::from(before >= 0 && after < 0);
-            effect.history_bytes += CHANGE_BYTES + if diff < 0 { row_bytes(&row) } else { 0 };
-            self.bytes += CHANGE_BYTES;
-            log.changes.push(Change { row, diff, prunes });
-        }
-        effect
     }
 
     /// Forgets at most `budget` changes that no epoch from `since` on needs; says how many.
@@ -194,29 +145,22 @@ impl Shard {
             let Some(oldest) = self.log.front_mut().filter(|log| log.epoch <= since) else {
                 break;
             };
-            let Some(change) = oldest.changes.pop() else {
+            if let Some(change) = oldest.changes.pop() {
+                done += 1;
+                self.log_bytes -= CHANGE_BYTES;
+                if change.prunes {
+                    self.rows.prune(change.row, since);
+                }
+            } else if let Some(instant) = oldest.left.last() {
+                match self.rows.remove(*instant, budget - done) {
+                    0 => drop(oldest.left.pop()),
+                    removed => done += removed,
+                }
+            } else {
                 self.log.pop_front();
-                continue;
-            };
-            done += 1;
-            self.bytes -= CHANGE_BYTES;
-            if change.prunes {
-                self.prune(change.row, since);
             }
         }
         done
-    }
-
-    fn prune(&mut self, row: Row, since: Epoch) {
-        let row = Ordered::from(row);
-        let Some(versions) = self.rows.get_mut(&row) else {
-            return;
-        };
-        versions.prune(since);
-        if versions.is_gone() {
-            self.rows.remove(&row);
-            self.bytes -= row_bytes(&row.row);
-        }
     }
 
     /// Visits at most [`RUN`] rows of a range with how often they occur at `at`, zero included.
@@ -229,7 +173,7 @@ impl Shard {
     ) -> Option<Ordered> {
         let mut last = None;
         let mut visited = 0;
-        for (row, versions) in self.rows.range::<[u8], _>((from, to)).take(RUN) {
+        for (row, versions) in self.rows.range(at, (from, to)).take(RUN) {
             each(row, versions.at(at));
             visited += 1;
             last = Some(row);
@@ -243,13 +187,13 @@ impl Shard {
         let from = (Bound::Included(key), Bound::Unbounded);
         let of_key = |row: &Ordered| row.row.order_of_key() == key;
         let (mut first, mut count) = (None, 0);
-        for (row, versions) in self.rows.range::<[u8], _>(from) {
+        for (row, versions) in self.rows.range(Epoch::MAX, from) {
             if count > 1 || !of_key(row) {
                 break;
             }
-            if versions.count > 0 {
+            if versions.newest() > 0 {
                 first.get_or_insert_with(|| row.row.clone());
-                count += versions.count;
+                count += versions.newest();
             }
         }
         (first, count)
@@ -264,13 +208,10 @@ impl Shard {
     ) -> Option<LogPosition> {
         let mut room = RUN;
         let mut next = from;
-        let first = self.log.partition_point(|log| log.epoch < from.epoch);
+        let first = self.log.partition_point(|log| log.epoch < next.epoch);
         for log in self.log.range(first..).take_while(|log| log.epoch <= to) {
             if log.epoch > next.epoch {
-                next = LogPosition {
-                    epoch: log.epoch,
-                    index: 0,
-                };
+                next = LogPosition::at(log.epoch);
             }
             for change in log.changes.iter().skip(next.index) {
                 if room == 0 {
@@ -280,24 +221,42 @@ impl Shard {
                 next.index += 1;
                 room -= 1;
             }
+            for instant in log.left.iter().skip(next.group) {
+                let after = next.after.take();
+                let mut last = after.as_ref();
+                for (row, versions) in self.rows.rows_after(*instant, last) {
+                    if room == 0 {
+                        next.after = last.cloned();
+                        return Some(next);
+                    }
+                    // It may have left before its group, and be history since.
+                    if versions.newest() != 0 {
+                        each(log.epoch, row, -versions.newest());
+                    }
+                    last = Some(row);
+                    room -= 1;
+                }
+                next.group += 1;
+            }
         }
         None
     }
 
     /// About how many bytes the rows and their history take.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.log_bytes + self.rows.bytes()
     }
 
     /// How many rows are kept at all, those that are only history included.
     #[cfg(test)]
     pub fn kept(&self) -> usize {
-        self.rows.len()
+        self.rows.all().count()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::versions::Versions;
     use super::*;
 
     fn row(n: u32) -> Ordered {
@@ -358,10 +317,7 @@ mod tests {
         for epoch in 1..100 {
             shard.apply(epoch, 0, [(row(1), 1)].into_iter());
         }
-        let older = |shard: &Shard| {
-            let of = |versions: &Versions| versions.older.as_ref().map_or(0, |older| older.len());
-            shard.rows.values().map(of).sum::<usize>()
-        };
+        let older = |shard: &Shard| shard.rows.all().map(Versions::older).sum::<usize>();
         assert_eq!(
             (older(&shard), shard.compact(50, usize::MAX), older(&shard)),
             (98, 50, 49)

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::time::Epoch;
+use crate::time::{Epoch, Timestamp};
 
 /// What is known of a query besides its rows.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -19,6 +19,23 @@ pub struct QuerySpec {
     pub streams: Vec<String>,
     /// Whether its rows become final.
     pub has_final: bool,
+}
+
+/// How final rows leave a view once they have been kept for as long as they are to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaving {
+    /// Each is a change of its own.
+    OneByOne,
+    /// All that became final at one instant leave together, at the cost of one. Those up to the
+    /// instant that is named leave now. Whether they leave so never changes while a service runs.
+    Together(Option<Timestamp>),
+}
+
+impl Leaving {
+    /// Whether rows leave now that are not among the changes.
+    pub(super) fn is_due(self) -> bool {
+        matches!(self, Leaving::Together(Some(_)))
+    }
 }
 
 /// How much of the past the views keep readable: whichever bound is reached first.

@@ -71,9 +71,9 @@ impl Outlet for LiveOutlet {
     fn rows(&self, query: &str) -> Answers {
         let view = self.views.query(query);
         let mut writer = view.map(|view| Writer::new(self.shard, view, &self.outboxes));
-        Answers::Rows(Box::new(move |epoch, watermark, rows| {
+        Answers::View(Box::new(move |epoch, watermark, leaving, rows| {
             if let Some(writer) = &mut writer {
-                writer.apply(epoch, watermark, rows);
+                writer.apply(epoch, watermark, leaving, rows);
             }
         }))
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::{Kind, Message, Mode, Outbox};
 use crate::row::{Ordered, Row, consolidated};
 use crate::time::{Epoch, Timestamp};
-use crate::view::View;
 use crate::view::changelog::{Finals, has_expired};
+use crate::view::{Leaving, View};
 
 /// One worker's way to a view, and to the sinks that follow it.
 pub struct Writer {
@@ -33,15 +33,24 @@ impl Writer {
         }
     }
 
-    /// Takes in what a closed epoch changed, and the watermark after it. Called for every epoch, in
-    /// order, also where nothing changed.
-    pub fn apply(&mut self, epoch: Epoch, watermark: Option<Timestamp>, rows: Vec<(Row, i64)>) {
+    /// Takes in what a closed epoch changed, the watermark after it, and which final rows leave.
+    /// Called for every epoch, in order, also where nothing changed.
+    ///
+    /// Sinks never hear of final rows that leave, so that it is all the same to them how.
+    pub fn apply(
+        &mut self,
+        epoch: Epoch,
+        watermark: Option<Timestamp>,
+        leaving: Leaving,
+        rows: Vec<(Row, i64)>,
+    ) {
         let changes = consolidated(rows);
         if self.followers.is_empty() {
-            self.view.take_in(self.shard, epoch, changes);
+            self.view.take_in(self.shard, epoch, leaving, changes);
             return;
         }
-        self.view.take_in(self.shard, epoch, changes.clone());
+        self.view
+            .take_in(self.shard, epoch, leaving, changes.clone());
         let at = At {
             shard: self.shard,
             view: &self.view,

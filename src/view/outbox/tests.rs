@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{Committed, Group, Kind, Mode, Next, Outbox, Sent, SinkSpec, SinkState, Writer};
 use crate::row::Row;
 use crate::time::{Epoch, Timestamp};
-use crate::view::{History, KeyRange, Labels, QuerySpec, Views};
+use crate::view::{History, KeyRange, Labels, Leaving, QuerySpec, Views};
 
 const WORKERS: usize = 2;
 
@@ -63,7 +63,7 @@ impl World {
                 (Row::new(key, value, at).unwrap(), *diff)
             };
             let rows = changes.iter().filter(is_mine).map(row).collect();
-            writer.apply(epoch, Some(Timestamp(watermark)), rows);
+            writer.apply(epoch, Some(Timestamp(watermark)), Leaving::OneByOne, rows);
         }
         self.views.publish(Labels {
             epoch,
