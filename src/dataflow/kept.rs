@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::hash::Hash;
 
 use differential_dataflow::hashable::Hashable;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::changes::{Changes, Lasting, identity_among};
@@ -16,10 +17,16 @@ use super::vault::Boundary;
 use crate::row::EncodeError;
 use crate::time::Epoch;
 
-/// A row that goes at an instant, or never.
-pub trait Going {
-    /// The watermark from which the row is gone; `i64::MAX` for never.
-    fn goes_at(&self, how_long: Option<i64>) -> i64;
+/// A row that goes a set time after an instant, or never.
+pub trait Going: Clone + Serialize + DeserializeOwned + Send + 'static {
+    /// What is shown of it.
+    type Record;
+
+    /// The instant, in ms.
+    fn time(&self) -> i64;
+
+    /// What is shown of it.
+    fn into_record(self) -> Self::Record;
 }
 
 /// A row as it is saved.
@@ -34,8 +41,8 @@ pub struct Saved<K, R> {
 
 impl<K, R> Lasting for Saved<K, R>
 where
-    K: Clone + Hash + Serialize + serde::de::DeserializeOwned + Send + 'static,
-    R: Clone + Serialize + serde::de::DeserializeOwned + Send + 'static,
+    K: Clone + Hash + Serialize + DeserializeOwned + Send + 'static,
+    R: Clone + Serialize + DeserializeOwned + Send + 'static,
 {
     /// A row says which record it was: no key has two that are alike.
     fn identity(&self) -> Result<Vec<u8>, EncodeError> {
@@ -58,8 +65,8 @@ pub struct Kept<K, R> {
 
 impl<K, R> Kept<K, R>
 where
-    K: Clone + Hash + Serialize + serde::de::DeserializeOwned + Send + 'static,
-    R: Going + Clone + Serialize + serde::de::DeserializeOwned + Send + 'static,
+    K: Clone + Hash + Serialize + DeserializeOwned + Send + 'static,
+    R: Going,
 {
     /// Starts with the rows saved for this worker.
     pub fn new(
@@ -80,7 +87,7 @@ where
         clock: &Clock,
         watermark: i64,
         events: Vec<(K, R)>,
-        out: &mut Vec<((K, R), Epoch, isize)>,
+        out: &mut Vec<((K, R::Record), Epoch, isize)>,
     ) {
         // The epoch restored is shown as it was.
         let mut expires = clock.mark != Mark::End;
@@ -100,7 +107,7 @@ where
             }
             for (key, row) in entry.remove() {
                 self.saving.gone(|| saved(&key, &row));
-                out.push(((key, row), clock.epoch, -1));
+                out.push(((key, row.into_record()), clock.epoch, -1));
             }
         }
         if clock.mark == Mark::Checkpoint {
@@ -110,17 +117,24 @@ where
         }
     }
 
-    fn take(&mut self, epoch: Epoch, key: K, row: R, out: &mut Vec<((K, R), Epoch, isize)>) {
-        let goes_at = row.goes_at(self.how_long);
+    fn take(
+        &mut self,
+        epoch: Epoch,
+        key: K,
+        row: R,
+        out: &mut Vec<((K, R::Record), Epoch, isize)>,
+    ) {
         self.saving.put(|| saved(&key, &row));
-        if goes_at == i64::MAX {
-            out.push(((key, row), epoch, 1));
-        } else {
-            out.push(((key.clone(), row.clone()), epoch, 1));
-            match self.rows.last_entry() {
-                Some(mut newest) if *newest.key() == goes_at => newest.get_mut().push((key, row)),
-                _ => self.rows.entry(goes_at).or_default().push((key, row)),
-            }
+        let Some(how_long) = self.how_long else {
+            out.push(((key, row.into_record()), epoch, 1));
+            return;
+        };
+        out.push(((key.clone(), row.clone().into_record()), epoch, 1));
+        // The watermark from which the row is gone.
+        let goes_at = row.time().saturating_add(how_long);
+        match self.rows.last_entry() {
+            Some(mut newest) if *newest.key() == goes_at => newest.get_mut().push((key, row)),
+            _ => self.rows.entry(goes_at).or_default().push((key, row)),
         }
     }
 }

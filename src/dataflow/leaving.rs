@@ -37,7 +37,7 @@ impl Leave {
     /// Of final rows of windows: in a view they leave together, unless so many windows are kept at
     /// once that readers would have to look into too many groups of rows.
     pub fn of(shape: &WindowShape) -> Leave {
-        const MOST_GROUPS: i64 = 1024;
+        const MOST_GROUPS: i64 = 64;
         let leave = Leave::new(shape.keep - shape.allowed);
         if shape.assigner.windows_in(shape.keep) > MOST_GROUPS {
             leave.follow();

@@ -118,7 +118,7 @@ impl Assigner {
 
     /// How many windows end within a span of so many ms, and how many are open beside them.
     pub fn windows_in(&self, span: i64) -> i64 {
-        span.saturating_add(self.size) / self.slide + 1
+        (span.saturating_add(self.size) / self.slide).saturating_add(1)
     }
 
     /// The window at a place among those of a pane whose oldest is `first`.

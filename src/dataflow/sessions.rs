@@ -17,6 +17,7 @@ use std::rc::Rc;
 
 use differential_dataflow::hashable::Hashable;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::aggregate::Aggregate;
 use super::changes::{Changes, Lasting, identity_of};
@@ -123,6 +124,12 @@ struct Open<A> {
 /// epoch is copied once for so many, since its accumulator may be large.
 const UNSAVED: usize = 1024;
 
+/// Room for so many keys is not given back.
+const LEAST_ROOM: usize = 1024;
+
+/// The open sessions of a key: mostly one, which needs no memory of its own.
+type OfKey<A> = SmallVec<[Open<A>; 1]>;
+
 /// A session's key and origin.
 type Name<K> = (K, i64);
 
@@ -136,7 +143,7 @@ pub struct Sessions<K, T, A: Aggregate<T>> {
     changes: Changes<Saved<K, A::Acc>>,
     /// The open sessions of each key that has any, by start. Two may have the same where one was
     /// closed to a record of another partition.
-    open: Map<K, Vec<Open<A::Acc>>>,
+    open: Map<K, OfKey<A::Acc>>,
     /// When to see whether a session, by its origin, is to be closed: not later than it ends.
     /// Some of those named are gone.
     ends: BTreeSet<(i64, K, i64)>,
@@ -333,6 +340,10 @@ where
                 self.done.entry(end).or_default().push(row);
             }
         }
+        // Memory follows the sessions that are open, not the most that ever were.
+        if self.open.capacity() > LEAST_ROOM.max(8 * self.open.len()) {
+            self.open.shrink_to(2 * self.open.len());
+        }
     }
 
     /// Removes the sessions whose retention has passed.
@@ -386,16 +397,17 @@ where
 
 /// An open session by its name.
 fn find<'o, K: Hash + Eq, A>(
-    open: &'o mut Map<K, Vec<Open<A>>>,
+    open: &'o mut Map<K, OfKey<A>>,
     (key, origin): &Name<K>,
 ) -> Option<&'o mut Open<A>> {
-    let mut of_key = open.get_mut(key)?.iter_mut();
+    // The newest are those that change.
+    let mut of_key = open.get_mut(key)?.iter_mut().rev();
     of_key.find(|open| open.origin == *origin)
 }
 
 /// Puts a session among those of its key, and among those that changed if anybody is told of them.
 fn put<K: Clone, A>(
-    of_key: &mut Vec<Open<A>>,
+    of_key: &mut OfKey<A>,
     mut open: Open<A>,
     key: &K,
     is_told: bool,

@@ -6,35 +6,81 @@ use std::time::Duration;
 use differential_dataflow::AsCollection;
 use differential_dataflow::hashable::Hashable;
 use serde::{Deserialize, Serialize};
-use timely::dataflow::Stream as Flowing;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::Operator;
 
 use super::Table;
-use super::flow::Flow;
 use super::latest::unbatched;
 use super::stamp::Stamp;
 use super::stream::{Keyed, transform};
-use super::table::{Known, each};
+use super::table::Known;
 use crate::dataflow::clock::Clock;
-use crate::dataflow::decode::{Batch, guard};
+use crate::dataflow::decode::{Rec, guard};
 use crate::dataflow::kept::{Going, Kept, Saved};
 use crate::dataflow::keyed::Arrangeable;
 use crate::dataflow::retire::{retire, stamped};
+use crate::dataflow::vault::Boundary;
+use crate::record::Text;
 use crate::time::{Epoch, millis_of};
 
 /// A record kept as a row.
+trait Kind<T>: Going<Record = T> {
+    fn of(record: &Rec<T>, names: &[Text]) -> Self;
+}
+
+/// One that says which record it was.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 struct Row<T> {
     stamp: Stamp,
     record: T,
 }
 
-impl<T> Going for Row<T> {
-    fn goes_at(&self, how_long: Option<i64>) -> i64 {
-        how_long.map_or(i64::MAX, |how_long| {
-            self.stamp.time.saturating_add(how_long)
-        })
+impl<T: Arrangeable> Going for Row<T> {
+    type Record = T;
+
+    fn time(&self) -> i64 {
+        self.stamp.time
+    }
+
+    fn into_record(self) -> T {
+        self.record
+    }
+}
+
+impl<T: Arrangeable> Kind<T> for Row<T> {
+    fn of(record: &Rec<T>, names: &[Text]) -> Self {
+        Row {
+            stamp: Stamp::of(record, names),
+            record: record.data.clone(),
+        }
+    }
+}
+
+/// One that is not saved, so that nothing has to tell it from others that are alike.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Unsaved<T> {
+    time: i64,
+    record: T,
+}
+
+impl<T: Arrangeable> Going for Unsaved<T> {
+    type Record = T;
+
+    fn time(&self) -> i64 {
+        self.time
+    }
+
+    fn into_record(self) -> T {
+        self.record
+    }
+}
+
+impl<T: Arrangeable> Kind<T> for Unsaved<T> {
+    fn of(record: &Rec<T>, _names: &[Text]) -> Self {
+        Unsaved {
+            time: record.time,
+            record: record.data.clone(),
+        }
     }
 }
 
@@ -92,17 +138,33 @@ where
     K: Arrangeable,
     T: Arrangeable,
 {
-    let Keyed { stream, key } = records;
-    let flow = stream.flow;
+    let flow = records.stream.flow.clone();
     let kind = if how_long.is_some() {
         "keep"
     } else {
         "keep-forever"
     };
     let boundary = flow.boundary::<Saved<K, Row<T>>>(kind);
-    if how_long.is_none() && flow.final_only() {
-        return passed(flow, stream.batches, key);
+    match how_long {
+        None if flow.final_only() => passed(records),
+        Some(_) if flow.final_only() => rows::<K, T, Unsaved<T>>(records, how_long, boundary),
+        _ => rows::<K, T, Row<T>>(records, how_long, boundary),
     }
+}
+
+/// Records as rows of a kind.
+fn rows<K, T, R>(
+    records: Keyed<'_, K, T>,
+    how_long: Option<i64>,
+    boundary: Boundary,
+) -> Table<'_, K, T>
+where
+    K: Arrangeable,
+    T: Arrangeable,
+    R: Kind<T>,
+{
+    let Keyed { stream, key } = records;
+    let flow = stream.flow;
     let names = flow.names();
     let events = transform(&flow, stream.batches, "Keep", move |record, out| {
         let is_late = |how_long| record.watermark >= record.time.saturating_add(how_long);
@@ -110,34 +172,29 @@ where
             return Err("late".to_owned());
         }
         let key = guard(|| key(&record.data))?;
-        let (stamp, record) = (Stamp::of(record, &names), record.data.clone());
-        out.push((key, Row { stamp, record }));
+        out.push((key, R::of(record, &names)));
         Ok(())
     });
     let mut rows = Kept::new(boundary, how_long, flow.owns());
     let watermark = flow.watermark();
-    let pact = Exchange::new(|(key, _): &(K, Row<T>)| key.hashed());
+    let pact = Exchange::new(|(key, _): &(K, R)| key.hashed());
     let events = unbatched(events);
     let kept = retire(events, flow.clocks(), pact, stamped, "Keep", |_| {
-        move |clock: &Clock, events, out: &mut Vec<((K, Row<T>), Epoch, isize)>, _: &mut Vec<()>| {
+        move |clock: &Clock, events, out: &mut Vec<((K, T), Epoch, isize)>, _: &mut Vec<()>| {
             rows.retire(clock, watermark(clock), events, out);
         }
     });
-    let rows = kept.main.as_collection();
-    let rows = each(&flow, rows, "Records", |(key, row)| (key, row.record));
-    Table::new(flow, rows).known(Known {
+    Table::new(flow, kept.main.as_collection()).known(Known {
         only_grows: how_long.is_none(),
         is_placed: true,
     })
 }
 
 /// Records as rows that never go and are not saved: no boundary has to know them.
-fn passed<'s, K: Arrangeable, T: Arrangeable>(
-    flow: Flow<'s>,
-    batches: Flowing<'s, Epoch, Vec<Batch<T>>>,
-    key: Rc<dyn Fn(&T) -> K>,
-) -> Table<'s, K, T> {
-    let rows = transform(&flow, batches, "Keep", move |record, out| {
+fn passed<K: Arrangeable, T: Arrangeable>(records: Keyed<'_, K, T>) -> Table<'_, K, T> {
+    let Keyed { stream, key } = records;
+    let flow = stream.flow;
+    let rows = transform(&flow, stream.batches, "Keep", move |record, out| {
         let key = guard(|| key(&record.data))?;
         out.push((key, record.data.clone()));
         Ok(())

@@ -72,12 +72,20 @@ impl Groups {
         row.final_at().filter(|_| self.is_together)
     }
 
-    /// Changes how often a row occurs. None comes to a group that has left.
-    pub fn change(&mut self, row: Ordered, epoch: Epoch, since: Epoch, diff: i64) -> Changed {
+    /// Changes how often a row occurs. One that comes after its group has left is not taken.
+    pub fn change(
+        &mut self,
+        row: Ordered,
+        epoch: Epoch,
+        since: Epoch,
+        diff: i64,
+    ) -> Option<Changed> {
         let group = self.by_instant.entry(self.group_of(&row.row)).or_default();
-        debug_assert!(group.left.is_none(), "a row comes after its time");
+        if group.left.is_some() {
+            return None;
+        }
         group.count += diff;
-        match group.rows.entry(row) {
+        let changed = match group.rows.entry(row) {
             Entry::Vacant(place) => {
                 let row = place.key().row.clone();
                 place.insert(Versions::new(epoch, diff));
@@ -104,7 +112,8 @@ impl Groups {
                     is_new: false,
                 }
             }
-        }
+        };
+        Some(changed)
     }
 
     /// Has all rows leave that became final up to an instant. Costs what groups there are.
@@ -172,6 +181,18 @@ impl Groups {
         Merged {
             heads: heads.collect(),
         }
+    }
+
+    /// The rows of a row's key at the newest epoch, in order. All are in one group: it goes by the
+    /// key when a row becomes final.
+    pub fn of_key(&self, row: &Row) -> impl Iterator<Item = (&Ordered, &Versions)> {
+        let key = row.order_of_key();
+        let from = (Bound::Included(key), Bound::Unbounded);
+        let group = self.by_instant.get(&self.group_of(row));
+        let rows = group.filter(|group| group.left.is_none());
+        let rows = rows.map(|group| group.rows.range::<[u8], _>(from));
+        let of_key = move |(other, _): &(&Ordered, _)| other.row.order_of_key() == key;
+        rows.into_iter().flatten().take_while(of_key)
     }
 
     /// The rows of a group from behind one on, in order.

@@ -342,7 +342,11 @@ fn rows_that_leave_together_are_read_as_of_before_and_then_take_nothing() {
     assert_eq!(gone.len(), 4_999, "each is told once, in several runs");
     assert!(gone.iter().all(|change| change.diff == -1));
     let held = view.memory_bytes();
-    for epoch in 4..50 {
+    // One that comes after its time is not shown, and not lost in silence.
+    take_in(4, None, vec![(row(&("late".into(), 1)), 1)]);
+    assert_eq!((count(4), view.row_count()), (5_000, 5_000));
+    assert_eq!(view.anomalies(), 1);
+    for epoch in 5..50 {
         views.publish(labels(epoch));
     }
     assert_eq!(count(49), 5_000);

@@ -69,29 +69,30 @@ impl View {
             "view '{}': epoch {epoch} is changed after it was published",
             self.spec.name
         );
-        // As much is forgotten as is learned, and a bit more: what is beyond the history drains
-        // steadily and never in one go.
-        let mut debt = 2 * changes.len() + RUN;
-        let (mut bytes, mut anomalies) = (0, 0);
-        let mut rows = changes.iter().map(|(_, diff)| *diff).sum();
         let locked = || {
             let shard = self.shards[shard].write();
             shard.unwrap_or_else(PoisonError::into_inner)
         };
+        let (mut rows, mut bytes, mut anomalies) = (0, 0, 0);
         if let Leaving::Together(upto) = leaving {
             let mut shard = locked();
             shard.leave_together();
-            if let Some(upto) = upto {
-                let left = shard.leave(epoch, upto);
-                bytes += left.bytes;
-                rows -= left.rows;
+            let left = upto.map(|upto| shard.leave(epoch, upto));
+            let left = left.unwrap_or_default();
+            if left.instants.is_empty() && changes.is_empty() {
+                return;
             }
+            (rows, bytes) = (-left.rows, left.bytes);
         }
+        // As much is forgotten as is learned, and a bit more: what is beyond the history drains
+        // steadily and never in one go.
+        let mut debt = 2 * changes.len() + RUN;
         let mut changes = changes.into_iter().peekable();
         while changes.peek().is_some() {
             let mut shard = locked();
             let since = self.horizon.since();
             let effect = shard.apply(epoch, since, changes.by_ref().take(RUN));
+            rows += effect.rows;
             bytes += effect.history_bytes;
             anomalies += effect.anomalies;
             debt -= shard.compact(since, debt.min(2 * RUN));
@@ -100,11 +101,11 @@ impl View {
         self.sizes().add(epoch, bytes, rows);
     }
 
-    /// The first row of an encoded key in a shard, not published ones included, and how many there
+    /// The first row of a row's key in a shard, not published ones included, and how many there
     /// are, counted up to 2.
-    pub(super) fn rows_of(&self, shard: usize, key: &[u8]) -> (Option<Row>, i64) {
+    pub(super) fn rows_of(&self, shard: usize, row: &Row) -> (Option<Row>, i64) {
         let shard = self.shards[shard].read();
-        shard.unwrap_or_else(PoisonError::into_inner).newest_of(key)
+        shard.unwrap_or_else(PoisonError::into_inner).newest_of(row)
     }
 
     /// Sets how many rows there ever were, for views that keep only the newest ones.
@@ -145,7 +146,8 @@ impl View {
         self.shards.iter().map(bytes).sum()
     }
 
-    /// How often a row was taken away more often than it was there. It is not shown meanwhile.
+    /// How often a row was taken away more often than it was there, or came after its time. It is
+    /// not shown meanwhile.
     pub fn anomalies(&self) -> u64 {
         self.anomalies.load(Ordering::Relaxed)
     }

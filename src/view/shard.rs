@@ -38,7 +38,9 @@ struct EpochLog {
 pub(super) struct Effect {
     /// Bytes that the log took on, and the rows it alone keeps from now on.
     pub history_bytes: usize,
-    /// Rows that now occur less than never, and did not before.
+    /// How many rows came, less those that went.
+    pub rows: i64,
+    /// Rows that now occur less than never, and did not before, or came after their time.
     pub anomalies: u64,
 }
 
@@ -107,7 +109,11 @@ impl Shard {
         let log = self.log.back_mut().expect("the epoch's log was opened");
         let mut effect = Effect::default();
         for (row, diff) in changes {
-            let changed = self.rows.change(row, epoch, since, diff);
+            let Some(changed) = self.rows.change(row, epoch, since, diff) else {
+                effect.anomalies += 1;
+                continue;
+            };
+            effect.rows += diff;
             effect.anomalies += u64::from(changed.before >= 0 && changed.after < 0);
             let row = changed.row;
             effect.history_bytes += CHANGE_BYTES + if diff < 0 { row_bytes(&row) } else { 0 };
@@ -181,14 +187,12 @@ impl Shard {
         last.filter(|_| visited == RUN).cloned()
     }
 
-    /// The first row of an encoded key that is there at the newest epoch, and how many there are,
+    /// The first row of a row's key that is there at the newest epoch, and how many there are,
     /// counted up to 2.
-    pub fn newest_of(&self, key: &[u8]) -> (Option<Row>, i64) {
-        let from = (Bound::Included(key), Bound::Unbounded);
-        let of_key = |row: &Ordered| row.row.order_of_key() == key;
+    pub fn newest_of(&self, row: &Row) -> (Option<Row>, i64) {
         let (mut first, mut count) = (None, 0);
-        for (row, versions) in self.rows.range(Epoch::MAX, from) {
-            if count > 1 || !of_key(row) {
+        for (row, versions) in self.rows.of_key(row) {
+            if count > 1 {
                 break;
             }
             if versions.newest() > 0 {

@@ -133,7 +133,7 @@ impl Follower {
 
     /// The row that a key has now; an error if it has several.
     fn only_row(&self, at: At<'_>, of: &Ordered) -> Result<Option<Row>, String> {
-        match at.view.rows_of(at.shard, key(of)) {
+        match at.view.rows_of(at.shard, &of.row) {
             (row, 0 | 1) => Ok(row),
             (_, count) => Err(format!(
                 "an upsert needs one row per key: query '{}' has {count} rows or more for the key \
