@@ -127,13 +127,13 @@ impl<K, A> Forgetting<K, A> {
         self.windows.push_back((start, rows.into_iter()));
     }
 
-    /// Forgets a run of rows, or all. A sixteenth at least, so that they never pile up, however
-    /// many come in an epoch.
+    /// Forgets a run of rows, or all. One in 64 at least, so that they never pile up, however many
+    /// come in an epoch.
     pub fn run(&mut self, all: bool, mut each: impl FnMut(i64, K, A)) {
         let most = if all {
             self.rows
         } else {
-            self.rows.min(RUN.max(self.rows / 16))
+            self.rows.min(RUN.max(self.rows / 64))
         };
         let mut left = most;
         while left > 0
@@ -185,7 +185,7 @@ mod tests {
     fn rows_are_forgotten_in_runs_in_their_order() {
         let mut forgetting = Forgetting::default();
         let rows = |from: usize, to: usize| (from..to).map(|n| (n, ())).collect::<Vec<_>>();
-        let (first, all) = (20 * RUN, 20 * RUN + 5);
+        let (first, all) = (70 * RUN, 70 * RUN + 5);
         forgetting.add(1, rows(0, first));
         forgetting.add(2, Vec::new());
         forgetting.add(3, rows(first, all));
@@ -195,7 +195,7 @@ mod tests {
             forgetting.run(all, |start, n, ()| seen.push((start, n)));
             seen.len() - before
         };
-        assert_eq!(run(&mut forgetting, false), all / 16);
+        assert_eq!(run(&mut forgetting, false), all / 64);
         while run(&mut forgetting, false) > 0 {}
         assert!(forgetting.windows.is_empty());
         forgetting.add(3, rows(all, all + 9));
