@@ -44,6 +44,9 @@ fn rows_at(view: &View, at: Epoch) -> Vec<(String, String, Option<Timestamp>)> {
 
 /// Compares rows and changes of all epochs that can be read; gives how many rows left.
 fn compare(service: &Service) -> usize {
+    // What is up goes in the epoch after the one that said so; then nothing changes.
+    let seen = service.epoch();
+    service.until("another epoch", || service.epoch() > seen + 1);
     let views = &service.live.views;
     let (these, those) = (views.query("together"), views.query("one_by_one"));
     let (these, those) = (these.unwrap(), those.unwrap());
@@ -100,9 +103,6 @@ fn rows_that_leave_together_are_the_same_as_of_every_epoch() {
         }
         if round % 13 == 12 {
             left += compare(&service);
-            // What is up goes in the epoch after the one that said so; then nothing changes.
-            let seen = service.epoch();
-            service.until("another epoch", || service.epoch() > seen + 1);
             let newest = |service: &Service| {
                 let view = service.live.views.query("together").unwrap();
                 rows_at(view, service.epoch())
