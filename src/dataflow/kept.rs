@@ -25,7 +25,7 @@ pub trait Going: Clone + Serialize + DeserializeOwned + Send + 'static {
     /// The instant, in ms.
     fn time(&self) -> i64;
 
-    /// What is shown of it.
+    /// Gives that alone.
     fn into_record(self) -> Self::Record;
 }
 

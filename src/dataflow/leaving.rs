@@ -139,12 +139,11 @@ impl<K, A> Forgetting<K, A> {
         while left > 0
             && let Some((start, rows)) = self.windows.front_mut()
         {
-            let before = left;
             for (key, acc) in rows.by_ref().take(left) {
                 each(*start, key, acc);
                 left -= 1;
             }
-            if left == before || rows.len() == 0 {
+            if rows.len() == 0 {
                 self.windows.pop_front();
             }
         }
