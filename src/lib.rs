@@ -46,7 +46,7 @@ pub mod prelude {
     pub use crate::number::Float;
     pub use crate::query::{Flow, Keyed, Query, Stream, Table, Windowed};
     pub use crate::query::{cumulative, daily, monthly, records, session, sliding, tumbling};
-    pub use crate::record::{Entity, Envelope, Event, Text};
+    pub use crate::record::{Entity, Envelope, Event, Part, Text};
     pub use crate::time::{Timestamp, Window, days, hours, millis, minutes, seconds};
 }
 

@@ -94,6 +94,64 @@ pub trait Event: Clone + Serialize + DeserializeOwned + Send + 'static {
     }
 }
 
+/// Some fields of a stream's records, for queries that want no more of them: see
+/// [`Flow::part`](crate::query::Flow::part).
+///
+/// It has the time of the whole record, so that both are late alike, and its stream.
+///
+/// ```
+/// # use serde::{Deserialize, Serialize};
+/// # use waterclock::prelude::*;
+/// # #[derive(Clone, Debug, Serialize, Deserialize)]
+/// # struct Sale { shop: Text, note: Text, amount: i64, at: Timestamp }
+/// # impl Event for Sale {
+/// #     const STREAM: &'static str = "sales";
+/// #     fn time(&self) -> Timestamp { self.at }
+/// # }
+/// #[derive(Clone, Debug, Serialize, Deserialize)]
+/// struct Amount {
+///     amount: i64,
+///     at: Timestamp,
+/// }
+///
+/// impl Event for Amount {
+///     const STREAM: &'static str = Sale::STREAM;
+///     fn time(&self) -> Timestamp {
+///         self.at
+///     }
+/// }
+///
+/// impl Part for Amount {
+///     type Whole = Sale;
+///     fn of(sale: &Sale) -> Amount {
+///         Amount { amount: sale.amount, at: sale.at }
+///     }
+/// }
+///
+/// fn amounts(flow: Flow) -> Stream<i64> {
+///     flow.part::<Amount>().map(|sale| sale.amount)
+/// }
+/// # let answer = waterclock::testing::batch(Query::new("amounts", "", amounts), &[(
+/// #     "sales",
+/// #     "{\"shop\":\"a\",\"note\":\"\",\"amount\":2,\"at\":0}\n",
+/// # )]);
+/// # assert_eq!(answer, [r#"{"key":["sales",0,0],"value":2,"final":true}"#]);
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a part of a stream's records",
+    label = "of which record type?",
+    note = "`flow.stream::<{Self}>()` reads whole records; or say which these are some fields of: \
+            `impl Part for {Self} {{ type Whole = ..; fn of(whole: &Self::Whole) -> Self {{ .. }} \
+            }}`"
+)]
+pub trait Part: Event {
+    /// The record type of the stream.
+    type Whole: Event;
+
+    /// The same as is read where the whole record is not: needed where somebody wants more of it.
+    fn of(whole: &Self::Whole) -> Self;
+}
+
 /// A record that replaces the last one of its key: a stream of entities is read as a table.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not say what its latest record replaces",

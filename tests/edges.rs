@@ -124,15 +124,15 @@ fn replay(query: Query, source: impl Source + 'static) -> Replay {
 fn a_number_that_is_none_is_rejected_also_where_csv_can_say_it() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("readings.csv");
-    let text =
-        "sensor,celsius,at\na,1.5,1000\na,NaN,2000\na,-inf,3000\na, Infinity,4000\nnan,2,5000\n";
+    let text = "sensor,celsius,at,note\na,1.5,1000,nan\na,NaN,2000,\na,-inf,3000,\n\
+                a, Infinity,4000,\nnan,2,5000,\n";
     std::fs::write(&path, text).unwrap();
     let source = FileSource::open("readings", &[path], FileOptions::default()).unwrap();
     let replayed = replay(Query::new("hottest", "", hottest), source)
         .run()
         .unwrap();
     assert_eq!((replayed.events, replayed.rejected), (5, 3));
-    // As text the word is as good as any.
+    // As text the word is as good as any, and nobody reads the note.
     assert_eq!(
         written(&replayed.rows),
         [

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use waterclock::prelude::*;
 
@@ -53,37 +54,33 @@ data! {
     }
 }
 
-/// A record of the stream; shared, since many queries want the same ones.
+/// A record of the stream, or what a query wants of it. Whole ones are shared, since many queries
+/// want them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", try_from = "Line")]
-pub enum Nexmark {
-    Person(Arc<Person>),
-    Auction(Arc<Auction>),
-    Bid(Arc<Bid>),
+#[serde(rename_all = "lowercase", try_from = "Line<P, A, B>")]
+#[serde(bound = "P: Piece, A: Piece, B: Piece")]
+pub enum Nexmark<P = Arc<Person>, A = Arc<Auction>, B = Arc<Bid>> {
+    Person(P),
+    Auction(A),
+    Bid(B),
 }
 
 /// A record as it is written: one of three.
 #[derive(Deserialize)]
-struct Line {
-    #[serde(default, deserialize_with = "shared")]
-    person: Option<Arc<Person>>,
-    #[serde(default, deserialize_with = "shared")]
-    auction: Option<Arc<Auction>>,
-    #[serde(default, deserialize_with = "shared")]
-    bid: Option<Arc<Bid>>,
+#[serde(bound = "P: Piece, A: Piece, B: Piece")]
+struct Line<P, A, B> {
+    #[serde(default, deserialize_with = "Piece::read")]
+    person: Option<P>,
+    #[serde(default, deserialize_with = "Piece::read")]
+    auction: Option<A>,
+    #[serde(default, deserialize_with = "Piece::read")]
+    bid: Option<B>,
 }
 
-/// serde would allocate it in a box first, and copy it from there.
-fn shared<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    from: D,
-) -> Result<Option<Arc<T>>, D::Error> {
-    Ok(Option::<T>::deserialize(from)?.map(Arc::new))
-}
-
-impl TryFrom<Line> for Nexmark {
+impl<P, A, B> TryFrom<Line<P, A, B>> for Nexmark<P, A, B> {
     type Error = &'static str;
 
-    fn try_from(line: Line) -> Result<Nexmark, Self::Error> {
+    fn try_from(line: Line<P, A, B>) -> Result<Self, Self::Error> {
         let Line {
             person,
             auction,
@@ -96,67 +93,276 @@ impl TryFrom<Line> for Nexmark {
     }
 }
 
-impl Event for Nexmark {
+impl<P: Piece, A: Piece, B: Piece> Event for Nexmark<P, A, B> {
     const STREAM: &'static str = "nexmark";
     fn time(&self) -> Timestamp {
         match self {
-            Nexmark::Person(person) => person.ts,
-            Nexmark::Auction(auction) => auction.ts,
-            Nexmark::Bid(bid) => bid.ts,
+            Nexmark::Person(person) => person.ts(),
+            Nexmark::Auction(auction) => auction.ts(),
+            Nexmark::Bid(bid) => bid.ts(),
         }
     }
 }
 
-pub fn people<'s>(flow: &Flow<'s>) -> Stream<'s, Arc<Person>> {
-    flow.stream::<Nexmark>().flat_map(|event| match event {
-        Nexmark::Person(person) => Some(Arc::clone(person)),
+impl<P, A, B> Part for Nexmark<P, A, B>
+where
+    P: Piece + Of<Arc<Person>>,
+    A: Piece + Of<Arc<Auction>>,
+    B: Piece + Of<Arc<Bid>>,
+{
+    type Whole = Nexmark;
+    fn of(whole: &Nexmark) -> Self {
+        match whole {
+            Nexmark::Person(person) => Nexmark::Person(P::of(person)),
+            Nexmark::Auction(auction) => Nexmark::Auction(A::of(auction)),
+            Nexmark::Bid(bid) => Nexmark::Bid(B::of(bid)),
+        }
+    }
+}
+
+/// A person, an auction or a bid, or some fields of one.
+pub trait Piece: Clone + Serialize + DeserializeOwned + Send + 'static {
+    fn ts(&self) -> Timestamp;
+
+    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Self>, D::Error> {
+        Option::deserialize(from)
+    }
+}
+
+/// What is made of a whole one.
+pub trait Of<W> {
+    fn of(whole: &W) -> Self;
+}
+
+impl<T: Piece + Sync> Piece for Arc<T> {
+    fn ts(&self) -> Timestamp {
+        T::ts(self)
+    }
+
+    /// serde would allocate it in a box first, and copy it from there.
+    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Self>, D::Error> {
+        Ok(T::read(from)?.map(Arc::new))
+    }
+}
+
+impl<W, T: Of<W>> Of<W> for Arc<T> {
+    fn of(whole: &W) -> Arc<T> {
+        Arc::new(T::of(whole))
+    }
+}
+
+macro_rules! whole {
+    ($($name:ident)*) => {
+        $(
+            impl Piece for $name {
+                fn ts(&self) -> Timestamp {
+                    self.ts
+                }
+            }
+
+            impl Of<Arc<$name>> for Arc<$name> {
+                fn of(whole: &Arc<$name>) -> Arc<$name> {
+                    Arc::clone(whole)
+                }
+            }
+        )*
+    };
+}
+
+whole! { Person Auction Bid }
+
+/// Declares what is wanted of a person, an auction or a bid; its time always is.
+macro_rules! part {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident of $whole:ident {
+        $($field:ident: $type:ty),* $(,)?
+    }) => {
+        data! {
+            $(#[$meta])*
+            $vis struct $name {
+                $($field: $type,)*
+                #[serde(rename = "dateTime")]
+                ts: Timestamp,
+            }
+        }
+
+        impl Piece for $name {
+            fn ts(&self) -> Timestamp {
+                self.ts
+            }
+        }
+
+        impl Of<Arc<$whole>> for $name {
+            fn of(whole: &Arc<$whole>) -> $name {
+                $name {
+                    $($field: Clone::clone(&whole.$field),)*
+                    ts: whole.ts,
+                }
+            }
+        }
+    };
+}
+
+part! {
+    /// Who offers how much for what.
+    pub struct Offer of Bid { auction: u64, bidder: u64, price: u64 }
+}
+
+part! {
+    /// The same with the channel by which it came.
+    pub struct ChannelOffer of Bid { auction: u64, bidder: u64, price: u64, channel: Text }
+}
+
+part! {
+    /// The same with what else is said; shared, since it is long.
+    pub struct Remark of Bid { auction: u64, bidder: u64, price: u64, extra: Text }
+}
+
+part! {
+    /// The same with where it was made.
+    pub struct Link of Bid { auction: u64, bidder: u64, price: u64, channel: Text, url: Text }
+}
+
+part! {
+    /// What is sold by whom until when.
+    pub struct Lot of Auction { id: u64, seller: u64, category: u64, expires: Timestamp }
+}
+
+data! {
+    /// Nothing but when it happened: of those that a query does not ask for.
+    pub struct Moment {
+        #[serde(rename = "dateTime")]
+        ts: Timestamp,
+    }
+}
+
+impl Piece for Moment {
+    fn ts(&self) -> Timestamp {
+        self.ts
+    }
+}
+
+impl<T: Piece + Sync> Of<Arc<T>> for Moment {
+    fn of(whole: &Arc<T>) -> Moment {
+        Moment { ts: whole.ts() }
+    }
+}
+
+pub fn people<'s, P: Piece, A: Piece, B: Piece>(
+    events: &Stream<'s, Nexmark<P, A, B>>,
+) -> Stream<'s, P> {
+    events.clone().flat_map(|event| match event {
+        Nexmark::Person(person) => Some(person.clone()),
         _ => None,
     })
 }
 
-pub fn auctions<'s>(flow: &Flow<'s>) -> Stream<'s, Arc<Auction>> {
-    flow.stream::<Nexmark>().flat_map(|event| match event {
-        Nexmark::Auction(auction) => Some(Arc::clone(auction)),
+pub fn auctions<'s, P: Piece, A: Piece, B: Piece>(
+    events: &Stream<'s, Nexmark<P, A, B>>,
+) -> Stream<'s, A> {
+    events.clone().flat_map(|event| match event {
+        Nexmark::Auction(auction) => Some(auction.clone()),
         _ => None,
     })
 }
 
-pub fn bids<'s>(flow: &Flow<'s>) -> Stream<'s, Arc<Bid>> {
-    flow.stream::<Nexmark>().flat_map(|event| match event {
-        Nexmark::Bid(bid) => Some(Arc::clone(bid)),
+/// Bids alone, or what is wanted of them.
+pub fn bids<'s, B: Piece + Of<Arc<Bid>>>(flow: &Flow<'s>) -> Stream<'s, B> {
+    bids_of(&flow.part::<Nexmark<Moment, Moment, B>>())
+}
+
+pub fn bids_of<'s, P: Piece, A: Piece, B: Piece>(
+    events: &Stream<'s, Nexmark<P, A, B>>,
+) -> Stream<'s, B> {
+    events.clone().flat_map(|event| match event {
+        Nexmark::Bid(bid) => Some(bid.clone()),
         _ => None,
     })
 }
 
 /// Every auction with what is wanted of each bid that was made for it while it was open.
-pub fn bids_in_time<'s, T: Arrangeable>(
+pub fn bids_in_time<'s, A, B, T>(
     flow: &Flow<'s>,
-    wanted: impl Fn(&Arc<Bid>) -> T + 'static,
-) -> Table<'s, u64, (Arc<Auction>, T)> {
-    let bids = bids(flow)
-        .map(move |bid| (bid.auction, bid.ts, wanted(bid)))
+    wanted: impl Fn(&B) -> (u64, Timestamp, T) + 'static,
+) -> Table<'s, u64, (A, T)>
+where
+    A: Listed + Of<Arc<Auction>> + Arrangeable,
+    B: Piece + Of<Arc<Bid>>,
+    T: Arrangeable,
+{
+    let events = flow.part::<Nexmark<Moment, A, B>>();
+    let bids = bids_of(&events)
+        .map(wanted)
         .key_by(|(auction, ..)| *auction)
         .keep_forever();
-    auctions(flow)
-        .key_by(|auction| auction.id)
+    auctions(&events)
+        .key_by(A::id)
         .keep_forever()
         .join(bids)
-        .filter(|_id, (auction, (_, ts, _))| (auction.ts..=auction.expires).contains(ts))
-        .map_values(|_id, (auction, (.., bid))| (Arc::clone(auction), bid.clone()))
+        .filter(|_id, (auction, (_, ts, _))| (auction.ts()..=auction.expires()).contains(ts))
+        .map_values(|_id, (auction, (.., bid))| (auction.clone(), bid.clone()))
 }
 
-/// An aggregate of all bids, of the low ones, of those between, and of the high ones.
-pub fn by_price<A>(of: A) -> impl Aggregate<Arc<Bid>, Out = (A::Out, A::Out, A::Out, A::Out)>
-where
-    A: Neutral<Arc<Bid>> + Clone,
-{
-    (
-        of.clone(),
-        of.clone().filter(|bid: &Arc<Bid>| bid.price < 10_000),
-        of.clone()
-            .filter(|bid: &Arc<Bid>| (10_000..1_000_000).contains(&bid.price)),
-        of.filter(|bid: &Arc<Bid>| bid.price >= 1_000_000),
-    )
+/// What bids are made for until it expires.
+pub trait Listed: Piece {
+    fn id(&self) -> u64;
+    fn expires(&self) -> Timestamp;
+}
+
+impl Listed for Lot {
+    fn id(&self) -> u64 {
+        self.id
+    }
+    fn expires(&self) -> Timestamp {
+        self.expires
+    }
+}
+
+impl Listed for Arc<Auction> {
+    fn id(&self) -> u64 {
+        self.id
+    }
+    fn expires(&self) -> Timestamp {
+        self.expires
+    }
+}
+
+/// How many bids there are: all, the low ones, those between, and the high ones.
+pub fn by_price<B: Priced>() -> impl Aggregate<B, Out = (u64, u64, u64, u64)> {
+    let [_, low, mid, high] = prices::<B>();
+    let among = |keeps| count().filter(keeps);
+    (count(), among(low), among(mid), among(high))
+}
+
+/// The same as filters.
+pub fn prices<B: Priced>() -> [fn(&B) -> bool; 4] {
+    [
+        |_| true,
+        |bid| bid.price() < 10_000,
+        |bid| (10_000..1_000_000).contains(&bid.price()),
+        |bid| bid.price() >= 1_000_000,
+    ]
+}
+
+/// What has a price.
+pub trait Priced: Send + 'static {
+    fn price(&self) -> u64;
+}
+
+impl Priced for Offer {
+    fn price(&self) -> u64 {
+        self.price
+    }
+}
+
+impl Priced for ChannelOffer {
+    fn price(&self) -> u64 {
+        self.price
+    }
+}
+
+/// When the day began.
+pub fn midnight(ts: Timestamp) -> Timestamp {
+    Timestamp(ts.0 - ts.0.rem_euclid(86_400_000))
 }
 
 /// The day, as in `2023-11-14`.

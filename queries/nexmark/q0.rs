@@ -1,6 +1,8 @@
 //! Every bid as it is: what passing a record through costs.
 
-use super::events::bids;
+use std::sync::Arc;
+
+use super::events::{Remark, bids};
 use waterclock::prelude::*;
 
 data! {
@@ -8,7 +10,7 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Stream<Passed> {
-    bids(&flow).map(|bid| Passed {
+    bids::<Arc<Remark>>(&flow).map(|bid| Passed {
         auction: bid.auction,
         bidder: bid.bidder,
         price: bid.price,

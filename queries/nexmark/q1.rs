@@ -1,6 +1,8 @@
 //! Every bid in euros instead of dollars.
 
-use super::events::{bids, thousandths};
+use std::sync::Arc;
+
+use super::events::{Remark, bids, thousandths};
 use waterclock::prelude::*;
 
 data! {
@@ -8,7 +10,7 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Stream<InEuros> {
-    bids(&flow).map(|bid| InEuros {
+    bids::<Arc<Remark>>(&flow).map(|bid| InEuros {
         auction: bid.auction,
         bidder: bid.bidder,
         euros: thousandths(908 * bid.price),

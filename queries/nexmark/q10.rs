@@ -1,6 +1,8 @@
 //! Every bid with its day and minute, as files would be named after them.
 
-use super::events::{bids, day, minute};
+use std::sync::Arc;
+
+use super::events::{Remark, bids, day, minute};
 use waterclock::prelude::*;
 
 data! {
@@ -16,7 +18,7 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Stream<Dated> {
-    bids(&flow).map(|bid| Dated {
+    bids::<Arc<Remark>>(&flow).map(|bid| Dated {
         auction: bid.auction,
         bidder: bid.bidder,
         price: bid.price,

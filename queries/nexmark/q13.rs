@@ -1,6 +1,6 @@
 //! Every bid with what a side table says of its auction.
 
-use super::events::bids;
+use super::events::{Offer, bids};
 use waterclock::prelude::*;
 
 data! {
@@ -28,16 +28,15 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Table<u64, Known> {
-    bids(&flow)
-        .map(|bid| (bid.auction, bid.bidder, bid.price, bid.ts))
-        .key_by(|(auction, ..)| auction % 10_000)
+    bids::<Offer>(&flow)
+        .key_by(|bid| bid.auction % 10_000)
         .keep_forever()
         .join(flow.table::<Side>())
-        .map_values(|_key, ((auction, bidder, price, ts), side)| Known {
-            auction: *auction,
-            bidder: *bidder,
-            price: *price,
-            ts: *ts,
+        .map_values(|_key, (bid, side)| Known {
+            auction: bid.auction,
+            bidder: bid.bidder,
+            price: bid.price,
+            ts: bid.ts,
             value: side.value.clone(),
         })
 }

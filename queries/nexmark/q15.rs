@@ -1,8 +1,6 @@
 //! Day by day how many bids, bidders and auctions there are, in all and by price.
 
-use std::sync::Arc;
-
-use super::events::{Bid, bids, by_price, day};
+use super::events::{Offer, bids, by_price, day, midnight, prices};
 use waterclock::prelude::*;
 
 data! {
@@ -23,28 +21,28 @@ data! {
     }
 }
 
-pub fn query(flow: Flow) -> Table<Text, Daily> {
-    bids(&flow)
-        .key_by(|bid| day(bid.ts))
+pub fn query(flow: Flow) -> Table<Timestamp, Daily> {
+    bids::<Offer>(&flow)
+        .key_by(|bid| midnight(bid.ts))
         .forever()
         .aggregate((
-            by_price(count()),
-            by_price(distinct(|bid: &Arc<Bid>| bid.bidder)),
-            by_price(distinct(|bid: &Arc<Bid>| bid.auction)),
+            by_price(),
+            distinct(|bid: &Offer| bid.bidder).among(prices()),
+            distinct(|bid: &Offer| bid.auction).among(prices()),
         ))
-        .map_values(|day, (bids, bidders, auctions)| Daily {
-            day: day.clone(),
+        .map_values(|midnight, (bids, bidders, auctions)| Daily {
+            day: day(*midnight),
             bids_all: bids.0,
             bids_low: bids.1,
             bids_mid: bids.2,
             bids_high: bids.3,
-            bidders_all: bidders.0,
-            bidders_low: bidders.1,
-            bidders_mid: bidders.2,
-            bidders_high: bidders.3,
-            auctions_all: auctions.0,
-            auctions_low: auctions.1,
-            auctions_mid: auctions.2,
-            auctions_high: auctions.3,
+            bidders_all: bidders[0],
+            bidders_low: bidders[1],
+            bidders_mid: bidders[2],
+            bidders_high: bidders[3],
+            auctions_all: auctions[0],
+            auctions_low: auctions[1],
+            auctions_mid: auctions[2],
+            auctions_high: auctions[3],
         })
 }

@@ -1,8 +1,6 @@
 //! The same for each channel, and when it was last used.
 
-use std::sync::Arc;
-
-use super::events::{Bid, bids, by_price, day, minute};
+use super::events::{ChannelOffer, bids, by_price, day, midnight, minute, prices};
 use waterclock::prelude::*;
 
 data! {
@@ -25,31 +23,33 @@ data! {
     }
 }
 
-pub fn query(flow: Flow) -> Table<(Text, Text), Daily> {
-    bids(&flow)
-        .key_by(|bid| (bid.channel.clone(), day(bid.ts)))
+pub fn query(flow: Flow) -> Table<(Text, Timestamp), Daily> {
+    bids::<ChannelOffer>(&flow)
+        .key_by(|bid| (bid.channel.clone(), midnight(bid.ts)))
         .forever()
         .aggregate((
-            max(|bid: &Arc<Bid>| minute(bid.ts)),
-            by_price(count()),
-            by_price(distinct(|bid: &Arc<Bid>| bid.bidder)),
-            by_price(distinct(|bid: &Arc<Bid>| bid.auction)),
+            max(|bid: &ChannelOffer| bid.ts),
+            by_price(),
+            distinct(|bid: &ChannelOffer| bid.bidder).among(prices()),
+            distinct(|bid: &ChannelOffer| bid.auction).among(prices()),
         ))
-        .map_values(|(channel, day), (last, bids, bidders, auctions)| Daily {
-            channel: channel.clone(),
-            day: day.clone(),
-            last_minute: last.clone(),
-            bids_all: bids.0,
-            bids_low: bids.1,
-            bids_mid: bids.2,
-            bids_high: bids.3,
-            bidders_all: bidders.0,
-            bidders_low: bidders.1,
-            bidders_mid: bidders.2,
-            bidders_high: bidders.3,
-            auctions_all: auctions.0,
-            auctions_low: auctions.1,
-            auctions_mid: auctions.2,
-            auctions_high: auctions.3,
-        })
+        .map_values(
+            |(channel, midnight), (last, bids, bidders, auctions)| Daily {
+                channel: channel.clone(),
+                day: day(*midnight),
+                last_minute: minute(*last),
+                bids_all: bids.0,
+                bids_low: bids.1,
+                bids_mid: bids.2,
+                bids_high: bids.3,
+                bidders_all: bidders[0],
+                bidders_low: bidders[1],
+                bidders_mid: bidders[2],
+                bidders_high: bidders[3],
+                auctions_all: auctions[0],
+                auctions_low: auctions[1],
+                auctions_mid: auctions[2],
+                auctions_high: auctions[3],
+            },
+        )
 }

@@ -1,8 +1,6 @@
 //! Day by day what was bid for each auction.
 
-use std::sync::Arc;
-
-use super::events::{Bid, bids, by_price, day};
+use super::events::{Offer, bids, by_price, day, midnight};
 use waterclock::prelude::*;
 
 data! {
@@ -20,26 +18,28 @@ data! {
     }
 }
 
-pub fn query(flow: Flow) -> Table<(u64, Text), Daily> {
-    bids(&flow)
-        .key_by(|bid| (bid.auction, day(bid.ts)))
+pub fn query(flow: Flow) -> Table<(u64, Timestamp), Daily> {
+    bids::<Offer>(&flow)
+        .key_by(|bid| (bid.auction, midnight(bid.ts)))
         .forever()
         .aggregate((
-            by_price(count()),
-            min(|bid: &Arc<Bid>| bid.price),
-            max(|bid: &Arc<Bid>| bid.price),
-            sum(|bid: &Arc<Bid>| bid.price),
+            by_price(),
+            min(|bid: &Offer| bid.price),
+            max(|bid: &Offer| bid.price),
+            sum(|bid: &Offer| bid.price),
         ))
-        .map_values(|(auction, day), (bids, lowest, highest, total)| Daily {
-            auction: *auction,
-            day: day.clone(),
-            bids_all: bids.0,
-            bids_low: bids.1,
-            bids_mid: bids.2,
-            bids_high: bids.3,
-            lowest: *lowest,
-            highest: *highest,
-            mean: total / i128::from(bids.0),
-            total: *total,
-        })
+        .map_values(
+            |(auction, midnight), (bids, lowest, highest, total)| Daily {
+                auction: *auction,
+                day: day(*midnight),
+                bids_all: bids.0,
+                bids_low: bids.1,
+                bids_mid: bids.2,
+                bids_high: bids.3,
+                lowest: *lowest,
+                highest: *highest,
+                mean: total / i128::from(bids.0),
+                total: *total,
+            },
+        )
 }

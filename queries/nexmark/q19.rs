@@ -1,8 +1,9 @@
 //! The ten highest bids of each auction.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 
-use super::events::bids;
+use super::events::{Bid, bids};
 use waterclock::prelude::*;
 
 data! {
@@ -19,7 +20,7 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Table<u64, Placed> {
-    bids(&flow)
+    bids::<Arc<Bid>>(&flow)
         .key_by(|bid| bid.auction)
         .keep_forever()
         .ranked(10, |_auction, bid| (Reverse(bid.price), bid.ts, bid.bidder))

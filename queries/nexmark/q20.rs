@@ -1,6 +1,6 @@
 //! Every bid for an auction of category 10, with the auction.
 
-use super::events::{auctions, bids};
+use super::events::{Nexmark, auctions, bids_of};
 use waterclock::prelude::*;
 
 data! {
@@ -25,11 +25,12 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Table<u64, Both> {
-    let auctions = auctions(&flow)
+    let events = flow.stream::<Nexmark>();
+    let auctions = auctions(&events)
         .filter(|auction| auction.category == 10)
         .key_by(|auction| auction.id)
         .keep_forever();
-    bids(&flow)
+    bids_of(&events)
         .key_by(|bid| bid.auction)
         .keep_forever()
         .join(auctions)

@@ -1,6 +1,8 @@
 //! Every bid whose channel has a number: one of the great four, or named by its page.
 
-use super::events::bids;
+use std::sync::Arc;
+
+use super::events::{Link, bids};
 use waterclock::prelude::*;
 
 data! {
@@ -14,7 +16,7 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Stream<Numbered> {
-    bids(&flow).flat_map(|bid| {
+    bids::<Arc<Link>>(&flow).flat_map(|bid| {
         number(&bid.channel, &bid.url).map(|id| Numbered {
             auction: bid.auction,
             bidder: bid.bidder,

@@ -1,6 +1,8 @@
 //! Every bid with the folders its page is in.
 
-use super::events::bids;
+use std::sync::Arc;
+
+use super::events::{Link, bids};
 use waterclock::prelude::*;
 
 data! {
@@ -16,7 +18,7 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Stream<Folders> {
-    bids(&flow).map(|bid| {
+    bids::<Arc<Link>>(&flow).map(|bid| {
         let mut folders = bid.url.split('/').skip(3).map(Text::from);
         Folders {
             auction: bid.auction,

@@ -1,6 +1,8 @@
 //! Who sells things of category 10 in three states.
 
-use super::events::{auctions, people};
+use std::sync::Arc;
+
+use super::events::{Lot, Moment, Nexmark, Person, auctions, people};
 use waterclock::prelude::*;
 
 data! {
@@ -8,11 +10,12 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Table<u64, Offer> {
-    let people = people(&flow)
+    let events = flow.part::<Nexmark<Arc<Person>, Lot, Moment>>();
+    let people = people(&events)
         .filter(|person| ["OR", "ID", "CA"].contains(&&*person.state))
         .key_by(|person| person.id)
         .keep_forever();
-    auctions(&flow)
+    auctions(&events)
         .filter(|auction| auction.category == 10)
         .key_by(|auction| auction.seller)
         .keep_forever()

@@ -1,6 +1,6 @@
 //! The mean of the best bids for the auctions of each category.
 
-use super::events::bids_in_time;
+use super::events::{Lot, Offer, bids_in_time};
 use waterclock::prelude::*;
 
 data! {
@@ -8,8 +8,8 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Table<u64, Mean> {
-    bids_in_time(&flow, |bid| bid.price)
-        .map(|id, (auction, price)| ((*id, auction.category), *price))
+    bids_in_time(&flow, |bid: &Offer| (bid.auction, bid.ts, bid.price))
+        .map(|id, (auction, price): &(Lot, u64)| ((*id, auction.category), *price))
         .max(|_auction, price| *price)
         .map(|(_id, category), best| (*category, *best))
         .sum_and_count(|_category, best| *best)

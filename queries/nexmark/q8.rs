@@ -1,6 +1,8 @@
 //! Who came and sold something within the same ten seconds.
 
-use super::events::{auctions, people};
+use std::sync::Arc;
+
+use super::events::{Lot, Moment, Nexmark, Person, auctions, people};
 use waterclock::prelude::*;
 
 data! {
@@ -8,11 +10,12 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Table<(u64, Window), Newcomer> {
-    let sellers = auctions(&flow)
+    let events = flow.part::<Nexmark<Arc<Person>, Lot, Moment>>();
+    let sellers = auctions(&events)
         .key_by(|auction| auction.seller)
         .window(tumbling(seconds(10)))
         .count();
-    people(&flow)
+    people(&events)
         .key_by(|person| (person.id, person.name.clone()))
         .window(tumbling(seconds(10)))
         .count()

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use serde::de::DeserializeOwned;
 use serde::de::value::{Error as ValueError, MapDeserializer, SeqDeserializer};
 use serde::{Deserializer, Serialize, forward_to_deserialize_any};
+use serde_json::Value;
 
 use super::debezium;
 use super::decode::guard;
@@ -240,7 +241,8 @@ fn read_row<T: Event>(
 }
 
 fn has_null(record: &impl Serialize, name: &str) -> Result<bool, String> {
-    Ok(guard(|| serde_json::to_value(record))?.is_ok_and(|json| json[name].is_null()))
+    let record = guard(|| serde_json::to_value(record))?.unwrap_or_default();
+    Ok(record.get(name).is_some_and(Value::is_null))
 }
 
 /// Gives the bytes to the type's field `value`.

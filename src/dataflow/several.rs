@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::aggregate::{Aggregate, Average, Count, Max, Min, Of, Sum, Summand};
-use super::values::Values;
+use super::values::{Kinds, Values};
 
 /// How many items.
 ///
@@ -169,13 +169,13 @@ where
     type Out = u64;
 
     fn one(&self, item: &T) -> Values<V> {
-        Values::one((self.value)(item))
+        Values::one((self.value)(item), ())
     }
     fn merge(&self, acc: &mut Values<V>, other: &Values<V>) {
         acc.merge(other);
     }
     fn add(&self, acc: &mut Values<V>, item: &T) {
-        acc.insert((self.value)(item));
+        acc.add((self.value)(item), ());
     }
     fn finish(&self, acc: &Values<V>) -> u64 {
         acc.len() as u64
@@ -188,6 +188,103 @@ where
     F: Fn(&T) -> V + 'static,
 {
     fn none(&self) -> Values<V> {
+        Values::default()
+    }
+}
+
+impl<F, V> Distinct<F, V> {
+    /// How many different values there are among the items that each of `kinds` keeps. A value is
+    /// kept once, however many of them keep it: less work than a filtered `distinct` for each.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use waterclock::prelude::*;
+    /// # #[derive(Clone, Debug, Serialize, Deserialize)]
+    /// # struct Bid { lot: u32, who: Text, price: i64, at: Timestamp }
+    /// # impl Event for Bid {
+    /// #     const STREAM: &'static str = "bids";
+    /// #     fn time(&self) -> Timestamp { self.at }
+    /// # }
+    /// /// Who bid, and who bid a hundred or more.
+    /// fn bidders(flow: Flow) -> Table<u32, [u64; 2]> {
+    ///     let bids = flow.stream::<Bid>().key_by(|bid| bid.lot).forever();
+    ///     bids.aggregate(distinct(|bid: &Bid| bid.who.clone()).among([
+    ///         |_| true,
+    ///         |bid| bid.price >= 100,
+    ///     ]))
+    /// }
+    /// # let answer = waterclock::testing::batch(Query::new("bidders", "", bidders), &[(
+    /// #     "bids",
+    /// #     r#"{"lot":1,"who":"a","price":30,"at":0}
+    /// #        {"lot":1,"who":"b","price":120,"at":0}
+    /// #        {"lot":1,"who":"a","price":99,"at":1}"#,
+    /// # )]);
+    /// # assert_eq!(answer, [r#"{"key":1,"value":[2,1]}"#]);
+    /// ```
+    pub fn among<T, const N: usize>(self, kinds: [fn(&T) -> bool; N]) -> Among<F, V, T, N>
+    where
+        F: Fn(&T) -> V,
+    {
+        const { assert!(N <= 32, "at most 32 kinds") };
+        Among {
+            distinct: self,
+            kinds,
+        }
+    }
+}
+
+/// How many different values there are of several kinds.
+pub struct Among<F, V, T, const N: usize> {
+    distinct: Distinct<F, V>,
+    kinds: [fn(&T) -> bool; N],
+}
+
+impl<F, V, T, const N: usize> Among<F, V, T, N> {
+    /// Of which kinds an item is.
+    fn kinds(&self, item: &T) -> Kinds<N> {
+        let kinds = self.kinds.iter().enumerate();
+        Kinds(kinds.fold(0, |all, (kind, keeps)| all | u32::from(keeps(item)) << kind))
+    }
+}
+
+impl<T, V, F, const N: usize> Aggregate<T> for Among<F, V, T, N>
+where
+    T: 'static,
+    V: Ord + Hash + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static,
+    F: Fn(&T) -> V + 'static,
+{
+    type Acc = Values<V, Kinds<N>>;
+    type Out = [u64; N];
+
+    fn name(&self) -> String {
+        format!("distinct-among-{N}")
+    }
+    fn one(&self, item: &T) -> Self::Acc {
+        let mut acc = Values::default();
+        self.add(&mut acc, item);
+        acc
+    }
+    fn merge(&self, acc: &mut Self::Acc, other: &Self::Acc) {
+        acc.merge(other);
+    }
+    fn add(&self, acc: &mut Self::Acc, item: &T) {
+        let kinds = self.kinds(item);
+        if kinds.0 != 0 {
+            acc.add((self.distinct.value)(item), kinds);
+        }
+    }
+    fn finish(&self, acc: &Self::Acc) -> [u64; N] {
+        acc.counts().0
+    }
+}
+
+impl<T, V, F, const N: usize> Neutral<T> for Among<F, V, T, N>
+where
+    T: 'static,
+    V: Ord + Hash + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static,
+    F: Fn(&T) -> V + 'static,
+{
+    fn none(&self) -> Self::Acc {
         Values::default()
     }
 }

@@ -4,8 +4,11 @@
 //! A set is a trie over the hashes of its values. A copy is a pointer; adding a value copies the
 //! nodes on its way that another copy holds, too, and none if the set is alone. Hashes are seeded
 //! by the process, and their order never shows: values are written sorted.
+//!
+//! What is added one by one is only listed at first: most sets are made of an epoch's items, and
+//! merged into one that lasts. So a value is hashed once.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::sync::{Arc, LazyLock};
@@ -21,81 +24,187 @@ const WIDTH: usize = 1 << BITS;
 /// How many values a leaf holds before it becomes a branch.
 const LEAF: usize = 24;
 
-/// Different values.
-#[derive(Clone)]
-pub struct Values<V> {
-    len: usize,
-    root: Node<V>,
+/// What is known of a value besides that it is there: nothing, or of which [`Kinds`] it is.
+pub trait Mark: Copy + Eq {
+    /// How many values have each part of a mark.
+    type Counts: Clone + Default;
+
+    /// Both marks.
+    #[must_use]
+    fn and(self, other: Self) -> Self;
+    /// Counts a value that had one mark, if any, and has another.
+    fn count(counts: &mut Self::Counts, had: Option<Self>, has: Self);
 }
 
-#[derive(Clone)]
-enum Node<V> {
-    Empty,
-    One(V),
-    /// Values whose hashes have begun alike so far.
-    Leaf(Arc<Vec<V>>),
-    Branch(Arc<[Node<V>; WIDTH]>),
+impl Mark for () {
+    type Counts = ();
+
+    fn and(self, (): ()) {}
+    fn count((): &mut (), _had: Option<()>, (): ()) {}
 }
 
-impl<V> Default for Values<V> {
-    fn default() -> Values<V> {
-        Values {
-            len: 0,
-            root: Node::Empty,
+/// Some of `N` kinds, of which there are 32 at most: a bit for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kinds<const N: usize>(pub u32);
+
+impl<const N: usize> Mark for Kinds<N> {
+    type Counts = Counts<N>;
+
+    fn and(self, other: Self) -> Self {
+        Kinds(self.0 | other.0)
+    }
+    fn count(Counts(counts): &mut Counts<N>, had: Option<Self>, has: Self) {
+        let new = has.0 & !had.map_or(0, |had| had.0);
+        for (kind, count) in counts.iter_mut().enumerate() {
+            *count += u64::from(new >> kind & 1);
         }
     }
 }
 
-impl<V> Values<V> {
+/// How many values are of each kind.
+#[derive(Clone)]
+pub struct Counts<const N: usize>(pub [u64; N]);
+
+impl<const N: usize> Default for Counts<N> {
+    fn default() -> Self {
+        Counts([0; N])
+    }
+}
+
+/// Different values, each with a mark.
+#[derive(Clone)]
+pub struct Values<V, M: Mark = ()> {
+    len: usize,
+    counts: M::Counts,
+    root: Node<V, M>,
+    /// Values that were added, and may be there already.
+    listed: Vec<(V, M)>,
+}
+
+#[derive(Clone)]
+enum Node<V, M> {
+    Empty,
+    One(V, M),
+    /// Values whose hashes have begun alike so far.
+    Leaf(Arc<Vec<(V, M)>>),
+    Branch(Arc<[Node<V, M>; WIDTH]>),
+}
+
+impl<V, M: Mark> Default for Values<V, M> {
+    fn default() -> Self {
+        Values {
+            len: 0,
+            counts: M::Counts::default(),
+            root: Node::Empty,
+            listed: Vec::new(),
+        }
+    }
+}
+
+impl<V: Hash + Eq + Clone, M: Mark> Values<V, M> {
+    /// A set of one value.
+    pub fn one(value: V, mark: M) -> Self {
+        let mut values = Values::default();
+        values.insert(value, mark);
+        values
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.len
+        self.read(|values| values.len)
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
+        // The first ones are never only listed.
         self.len == 0
     }
-}
 
-impl<V: Hash + Eq + Clone> Values<V> {
-    /// A set of one value.
-    pub fn one(value: V) -> Values<V> {
-        Values {
-            len: 1,
-            root: Node::One(value),
-        }
+    /// How many of each kind there are.
+    pub fn counts(&self) -> M::Counts {
+        self.read(|values| values.counts.clone())
     }
 
-    /// Adds a value, if it is not there.
-    pub fn insert(&mut self, value: V) {
-        let hash = HASHER.hash_one(&value);
-        if !self.root.has(&value, hash) {
-            self.root.push(value, hash, 0);
-            self.len += 1;
+    fn read<R>(&self, what: impl Fn(&Self) -> R) -> R {
+        if self.listed.is_empty() {
+            return what(self);
+        }
+        let mut settled = self.clone();
+        settled.settle();
+        what(&settled)
+    }
+
+    /// Adds a value, if it is not there; its mark in any case.
+    pub fn add(&mut self, value: V, mark: M) {
+        if self.len < LEAF {
+            self.insert(value, mark);
+            return;
+        }
+        self.listed.push((value, mark));
+        if self.listed.len() > self.len {
+            self.settle();
         }
     }
 
     /// Adds those of another set.
-    pub fn merge(&mut self, other: &Values<V>) {
+    pub fn merge(&mut self, other: &Self) {
+        self.settle();
+        let mut add = other;
+        let smaller;
         // What is alike is shared with the larger one.
         if self.len < other.len {
-            let smaller = std::mem::replace(self, other.clone());
-            smaller.root.each(&mut |value| self.insert(value.clone()));
+            smaller = std::mem::replace(self, other.clone());
+            self.settle();
+            add = &smaller;
+        }
+        add.each(&mut |value, mark| self.insert(value.clone(), mark));
+    }
+
+    /// Adds what is only listed.
+    fn settle(&mut self) {
+        for (value, mark) in std::mem::take(&mut self.listed) {
+            self.insert(value, mark);
+        }
+    }
+
+    fn insert(&mut self, value: V, mark: M) {
+        let hash = HASHER.hash_one(&value);
+        let had = self.root.find(&value, hash);
+        let has = had.map_or(mark, |had| had.and(mark));
+        if had == Some(has) {
+            return;
+        }
+        M::count(&mut self.counts, had, has);
+        if had.is_some() {
+            self.root.mark(&value, has, hash);
         } else {
-            other.root.each(&mut |value| self.insert(value.clone()));
+            self.root.push(value, mark, hash, 0);
+            self.len += 1;
         }
     }
 }
 
-impl<V: Hash + Eq + Clone> Node<V> {
-    fn has(&self, value: &V, mut hash: u64) -> bool {
+impl<V, M: Mark> Values<V, M> {
+    fn each<'v>(&'v self, logic: &mut impl FnMut(&'v V, M)) {
+        self.root.each(logic);
+        self.listed
+            .iter()
+            .for_each(|(value, mark)| logic(value, *mark));
+    }
+}
+
+impl<V: Hash + Eq + Clone, M: Mark> Node<V, M> {
+    /// The mark of a value, if it is there.
+    fn find(&self, value: &V, mut hash: u64) -> Option<M> {
         let mut node = self;
         loop {
             match node {
-                Node::Empty => return false,
-                Node::One(one) => return one == value,
-                Node::Leaf(values) => return values.contains(value),
+                Node::Empty => return None,
+                Node::One(one, mark) => return (one == value).then_some(*mark),
+                Node::Leaf(values) => {
+                    let found = values.iter().find(|(one, _)| one == value);
+                    return found.map(|(_, mark)| *mark);
+                }
                 Node::Branch(nodes) => {
                     node = &nodes[place(hash)];
                     hash >>= BITS;
@@ -104,38 +213,57 @@ impl<V: Hash + Eq + Clone> Node<V> {
         }
     }
 
-    /// Adds a value that is not there. Of its hash `used` bits were looked at, and are gone.
-    fn push(&mut self, value: V, hash: u64, used: u32) {
+    /// Gives a value that is there another mark.
+    fn mark(&mut self, value: &V, has: M, hash: u64) {
         match self {
-            Node::Empty => *self = Node::One(value),
-            Node::One(one) => *self = Node::Leaf(Arc::new(vec![one.clone(), value])),
+            Node::Empty => {}
+            Node::One(_, mark) => *mark = has,
+            Node::Leaf(values) => {
+                let mut values = Arc::make_mut(values).iter_mut();
+                if let Some((_, mark)) = values.find(|(one, _)| one == value) {
+                    *mark = has;
+                }
+            }
+            Node::Branch(nodes) => {
+                Arc::make_mut(nodes)[place(hash)].mark(value, has, hash >> BITS);
+            }
+        }
+    }
+
+    /// Adds a value that is not there. Of its hash `used` bits were looked at, and are gone.
+    fn push(&mut self, value: V, mark: M, hash: u64, used: u32) {
+        match self {
+            Node::Empty => *self = Node::One(value, mark),
+            Node::One(one, had) => {
+                *self = Node::Leaf(Arc::new(vec![(one.clone(), *had), (value, mark)]));
+            }
             // Of values whose whole hashes are alike, there is no telling apart.
             Node::Leaf(values) if values.len() < LEAF || used + BITS > u64::BITS => {
-                Arc::make_mut(values).push(value);
+                Arc::make_mut(values).push((value, mark));
             }
             Node::Leaf(values) => {
                 let mut nodes = [const { Node::Empty }; WIDTH];
                 let values = Arc::unwrap_or_clone(std::mem::take(values));
-                for value in values.into_iter().chain([value]) {
+                for (value, mark) in values.into_iter().chain([(value, mark)]) {
                     let hash = HASHER.hash_one(&value) >> used;
-                    nodes[place(hash)].push(value, hash >> BITS, used + BITS);
+                    nodes[place(hash)].push(value, mark, hash >> BITS, used + BITS);
                 }
                 *self = Node::Branch(Arc::new(nodes));
             }
             Node::Branch(nodes) => {
                 let node = &mut Arc::make_mut(nodes)[place(hash)];
-                node.push(value, hash >> BITS, used + BITS);
+                node.push(value, mark, hash >> BITS, used + BITS);
             }
         }
     }
 }
 
-impl<V> Node<V> {
-    fn each<'v>(&'v self, logic: &mut impl FnMut(&'v V)) {
+impl<V, M: Mark> Node<V, M> {
+    fn each<'v>(&'v self, logic: &mut impl FnMut(&'v V, M)) {
         match self {
             Node::Empty => {}
-            Node::One(one) => logic(one),
-            Node::Leaf(values) => values.iter().for_each(logic),
+            Node::One(one, mark) => logic(one, *mark),
+            Node::Leaf(values) => values.iter().for_each(|(value, mark)| logic(value, *mark)),
             Node::Branch(nodes) => nodes.iter().for_each(|node| node.each(logic)),
         }
     }
@@ -147,25 +275,26 @@ fn place(hash: u64) -> usize {
     hash as usize % WIDTH
 }
 
-impl<V: Ord> Values<V> {
-    fn sorted(&self) -> BTreeSet<&V> {
-        let mut sorted = BTreeSet::new();
-        self.root.each(&mut |value| {
-            sorted.insert(value);
+impl<V: Ord, M: Mark> Values<V, M> {
+    fn sorted(&self) -> BTreeMap<&V, M> {
+        let mut sorted = BTreeMap::new();
+        self.each(&mut |value, mark| {
+            let has = sorted.entry(value).or_insert(mark);
+            *has = has.and(mark);
         });
         sorted
     }
 }
 
-impl<V: Ord + fmt::Debug> fmt::Debug for Values<V> {
+impl<V: Ord + fmt::Debug, M: Mark> fmt::Debug for Values<V, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.sorted().fmt(f)
+        f.debug_set().entries(self.sorted().keys()).finish()
     }
 }
 
 impl<V: Ord + Serialize> Serialize for Values<V> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.sorted().serialize(serializer)
+        serializer.collect_seq(self.sorted().keys())
     }
 }
 
@@ -173,7 +302,34 @@ impl<'de, V: Hash + Eq + Clone + Deserialize<'de>> Deserialize<'de> for Values<V
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut values = Values::default();
         for value in Vec::<V>::deserialize(deserializer)? {
-            values.insert(value);
+            values.insert(value, ());
+        }
+        Ok(values)
+    }
+}
+
+/// A value of some kinds, as it is saved.
+#[derive(Serialize, Deserialize)]
+struct OfKinds<V> {
+    value: V,
+    kinds: u32,
+}
+
+impl<V: Ord + Serialize, const N: usize> Serialize for Values<V, Kinds<N>> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let sorted = self.sorted().into_iter();
+        serializer.collect_seq(sorted.map(|(value, Kinds(kinds))| OfKinds { value, kinds }))
+    }
+}
+
+impl<'de, V, const N: usize> Deserialize<'de> for Values<V, Kinds<N>>
+where
+    V: Hash + Eq + Clone + Deserialize<'de>,
+{
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut values = Values::default();
+        for OfKinds { value, kinds } in Vec::<OfKinds<V>>::deserialize(deserializer)? {
+            values.insert(value, Kinds(kinds));
         }
         Ok(values)
     }
@@ -195,31 +351,52 @@ mod tests {
         }
     }
 
+    type Naive<V> = BTreeMap<V, u32>;
+
+    fn same<V: Hash + Ord + Clone + fmt::Debug>(
+        values: &Values<V, Kinds<3>>,
+        naive: &Naive<V>,
+    ) -> Result<(), TestCaseError> {
+        prop_assert_eq!(values.len(), naive.len());
+        let of_kind = |kind: u32| {
+            naive
+                .values()
+                .filter(|kinds| *kinds >> kind & 1 == 1)
+                .count()
+        };
+        let counts = [0, 1, 2].map(|kind| of_kind(kind) as u64);
+        prop_assert_eq!(values.counts().0, counts);
+        let sorted: Vec<_> = values.sorted().into_iter().map(|(v, k)| (v, k.0)).collect();
+        let naive: Vec<_> = naive.iter().map(|(v, k)| (v, *k)).collect();
+        prop_assert_eq!(sorted, naive);
+        Ok(())
+    }
+
     fn holds<V: Hash + Ord + Clone + fmt::Debug>(
-        parts: &[Vec<V>],
+        parts: &[Vec<(V, u32)>],
         copied_after: usize,
     ) -> Result<(), TestCaseError> {
-        let (mut all, mut naive) = (Values::default(), BTreeSet::new());
-        let mut copy = None;
+        let (mut all, mut naive) = (Values::default(), Naive::new());
+        let (mut added, mut copy) = (Values::default(), None);
         for (at, part) in parts.iter().enumerate() {
             let mut values = Values::default();
-            for value in part {
-                values.insert(value.clone());
-                naive.insert(value.clone());
+            for (value, kinds) in part {
+                values.add(value.clone(), Kinds(*kinds));
+                added.add(value.clone(), Kinds(*kinds));
+                *naive.entry(value.clone()).or_default() |= kinds;
             }
             all.merge(&values);
-            prop_assert_eq!(all.len(), naive.len());
-            prop_assert_eq!(all.sorted(), naive.iter().collect());
+            same(&all, &naive)?;
+            same(&added, &naive)?;
+            let twice = 2 * added.len;
+            prop_assert!(added.len + added.listed.len() <= twice.max(LEAF));
             if at == copied_after {
-                copy = Some((all.clone(), naive.clone()));
+                copy = Some((all.clone(), added.clone(), naive.clone()));
             }
         }
-        if let Some((values, naive)) = copy {
-            prop_assert_eq!(
-                values.sorted(),
-                naive.iter().collect(),
-                "a copy stays as it was"
-            );
+        if let Some((all, added, naive)) = copy {
+            same(&all, &naive)?;
+            same(&added, &naive)?;
         }
         Ok(())
     }
@@ -227,20 +404,28 @@ mod tests {
     proptest! {
         #[test]
         fn a_set_is_what_was_added(
-            parts in prop::collection::vec(prop::collection::vec(0..3000_u16, 0..400), 1..8),
+            parts in prop::collection::vec(
+                prop::collection::vec((0..3000_u16, 0..8_u32), 0..400),
+                1..8,
+            ),
             copied_after in 0..8_usize,
         ) {
             holds(&parts, copied_after)?;
-            let alike = |part: &Vec<u16>| part.iter().copied().map(Alike).collect();
-            let alike: Vec<Vec<Alike>> = parts.iter().map(alike).collect();
+            let alike = |part: &Vec<(u16, u32)>| -> Vec<_> {
+                part.iter().map(|(value, kinds)| (Alike(*value), *kinds)).collect()
+            };
+            let alike: Vec<_> = parts.iter().map(alike).collect();
             holds(&alike, copied_after)?;
         }
     }
 
     #[test]
     fn it_is_written_in_order_and_read_back() {
-        let mut values = Values::default();
-        (0..1000_u32).for_each(|n| values.insert(n * 7919 % 1000));
+        let (mut values, mut kinds) = (Values::default(), Values::<u32, Kinds<2>>::default());
+        for n in 0..1000_u32 {
+            values.add(n * 7919 % 1000, ());
+            kinds.add(n * 7919 % 1000, Kinds(n % 4));
+        }
         let json = serde_json::to_string(&values).expect("numbers are JSON");
         let sorted: Vec<u32> = (0..1000).collect();
         assert_eq!(
@@ -249,5 +434,13 @@ mod tests {
         );
         let read: Values<u32> = serde_json::from_str(&json).expect("they are its own");
         assert_eq!(read.sorted(), values.sorted());
+        let json = serde_json::to_string(&kinds).expect("numbers are JSON");
+        assert!(
+            json.starts_with(r#"[{"value":0,"kinds":0},{"value":1,"kinds":"#),
+            "{json}"
+        );
+        let read: Values<u32, Kinds<2>> = serde_json::from_str(&json).expect("they are its own");
+        assert_eq!(read.sorted(), kinds.sorted());
+        assert_eq!(read.counts().0, kinds.counts().0);
     }
 }

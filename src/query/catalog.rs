@@ -32,9 +32,28 @@ pub struct StreamDef {
     pub judge: fn(&[u8], Option<Timestamp>, Duration) -> Result<(), String>,
     /// Identifies the record's fields.
     pub fingerprint: u64,
-    pub(super) record: TypeId,
-    pub(super) record_name: &'static str,
-    pub(super) decode: DecodeFn,
+    /// Its record type.
+    pub(super) whole: RecordType,
+    /// What is decoded: the record type, or the one part of it that is wanted.
+    pub(super) read: RecordType,
+}
+
+/// A type that records are decoded into.
+#[derive(Clone, Copy)]
+pub(super) struct RecordType {
+    pub id: TypeId,
+    pub name: &'static str,
+    pub decode: DecodeFn,
+}
+
+impl RecordType {
+    fn of<T: Event>() -> RecordType {
+        RecordType {
+            id: TypeId::of::<T>(),
+            name: std::any::type_name::<T>(),
+            decode: decode_as::<T>,
+        }
+    }
 }
 
 type Chunks<'s> = Flowing<'s, Epoch, Vec<Task>>;
@@ -55,17 +74,16 @@ fn decode_as<'s, T: Event>(
 }
 
 impl StreamDef {
-    /// The stream of a record type.
-    pub(super) fn of<T: Event>() -> StreamDef {
+    /// The stream of a record type `T`, of which `P` is wanted.
+    pub(super) fn of<T: Event, P: Event>() -> StreamDef {
         StreamDef {
             name: T::STREAM.to_owned(),
             lateness: T::LATENESS,
             judge: |line, arrival, ahead| read_line::<T>(line, arrival, ahead).map(|_| ()),
             // A type that cannot be traced alone has no number; nothing is decided by it.
             fingerprint: fingerprint::<T>().unwrap_or_default(),
-            record: TypeId::of::<T>(),
-            record_name: std::any::type_name::<T>(),
-            decode: decode_as::<T>,
+            whole: RecordType::of::<T>(),
+            read: RecordType::of::<P>(),
         }
     }
 }
@@ -123,7 +141,7 @@ pub enum BuildError {
     /// Two record types claim one stream.
     #[error(
         "stream '{stream}' is read as {first} and as {second}: a stream has one record type, \
-         share it between the queries"
+         share it between the queries, or make one a `Part` of the other"
     )]
     TwoTypes {
         /// The stream.
@@ -132,6 +150,21 @@ pub enum BuildError {
         first: String,
         /// The other.
         second: String,
+    },
+    /// A part says that it is of another stream than its whole.
+    #[error(
+        "{part} is a part of {whole}, whose stream is '{expected}', not '{said}': give it \
+         `const STREAM: &'static str = {whole}::STREAM;`"
+    )]
+    OtherStream {
+        /// The part.
+        part: &'static str,
+        /// The whole.
+        whole: &'static str,
+        /// The stream of the whole.
+        expected: &'static str,
+        /// The stream of the part.
+        said: &'static str,
     },
     /// A stream's name cannot stand in a URL or a file name.
     #[error("stream '{0}': a name has 1 to 64 characters of a-z, 0-9, '_' and '-'")]

@@ -21,7 +21,7 @@ use crate::dataflow::feed::Feed;
 use crate::dataflow::lines::RawLines;
 use crate::dataflow::settling::FinalAt;
 use crate::dataflow::vault::{Boundaries, Boundary, Vault};
-use crate::record::{Entity, Event, Text};
+use crate::record::{Entity, Event, Part, Text};
 use crate::row::Row;
 use crate::time::{Epoch, Timestamp};
 use crate::view::Leaving;
@@ -139,7 +139,7 @@ impl<'s> Env<'s> {
                 max_ahead: running.max_ahead,
                 counted: std::sync::Arc::clone(&running.counted[place]),
             };
-            let (high, judge) = (stream.decode)(feed.tasks.clone(), intake, env.lines.clone());
+            let (high, judge) = (stream.read.decode)(feed.tasks.clone(), intake, env.lines.clone());
             highest.push(high);
             judges.push(judge);
         }
@@ -155,7 +155,7 @@ impl<'s> Env<'s> {
             let place = u16::try_from(place).expect("fewer than 65536 streams");
             let source = Source {
                 place,
-                record: stream.record,
+                record: stream.read.id,
                 batches: decoded.batches,
             };
             sources.insert(stream.name.clone(), source);
@@ -274,22 +274,42 @@ impl<'s> Flow<'s> {
         Stream::new(self.clone(), typed(self.batches::<T>()))
     }
 
+    /// Some fields of the records of a stream. If no query wants others, no others are decoded; a
+    /// record is not rejected for what is wrong with those. Otherwise whole records are, once for
+    /// all queries, and each part is made of them.
+    pub fn part<P: Part>(&self) -> Stream<'s, P> {
+        if P::STREAM != P::Whole::STREAM {
+            self.refuse(BuildError::OtherStream {
+                part: std::any::type_name::<P>(),
+                whole: std::any::type_name::<P::Whole>(),
+                expected: P::Whole::STREAM,
+                said: P::STREAM,
+            });
+        }
+        match self.batches_of::<P::Whole, P>() {
+            Some(batches) => Stream::new(self.clone(), typed(batches)),
+            None => self.stream::<P::Whole>().map(P::of),
+        }
+    }
+
     /// The decoded records of a type; the query reads its stream from here on.
     pub(super) fn batches<T: Event>(&self) -> Flowing<'s, Epoch, Vec<Rc<dyn Any>>> {
+        self.batches_of::<T, T>()
+            .unwrap_or_else(|| empty(self.env.scope))
+    }
+
+    /// The decoded records of a type `T` as `P`, unless they are decoded as something else.
+    fn batches_of<T: Event, P: Event>(&self) -> Option<Flowing<'s, Epoch, Vec<Rc<dyn Any>>>> {
         self.reads_names.borrow_mut().insert(T::STREAM.to_owned());
-        match self.env.sources.get(T::STREAM) {
-            Some(source) if source.record == TypeId::of::<T>() => {
-                let mut reads = self.reads.borrow_mut();
-                if !reads.contains(&source.place) {
-                    reads.push(source.place);
-                }
-                source.batches.clone()
-            }
-            _ => {
-                self.find::<T>();
-                empty(self.env.scope)
-            }
+        let Some(source) = self.env.sources.get(T::STREAM) else {
+            self.find::<T, P>();
+            return Some(empty(self.env.scope));
+        };
+        let mut reads = self.reads.borrow_mut();
+        if !reads.contains(&source.place) {
+            reads.push(source.place);
         }
+        (source.record == TypeId::of::<P>()).then(|| source.batches.clone())
     }
 
     /// The table of an entity: the latest record of each key, by event time; ties go by stream,
@@ -311,22 +331,26 @@ impl<'s> Flow<'s> {
         self.env.found.borrow_mut().errors.push(error);
     }
 
-    /// Notes a stream in the pass without input.
-    fn find<T: Event>(&self) {
-        let mut found = self.env.found.borrow_mut();
-        let def = StreamDef::of::<T>();
-        match found.streams.iter().find(|stream| stream.name == def.name) {
+    /// Notes a stream of records `T`, of which `P` is wanted, in the pass without input.
+    fn find<T: Event, P: Event>(&self) {
+        let found = &mut *self.env.found.borrow_mut();
+        let def = StreamDef::of::<T, P>();
+        let known = found
+            .streams
+            .iter_mut()
+            .find(|known| known.name == def.name);
+        match known {
             None if is_name(&def.name) => found.streams.push(def),
             None => found.errors.push(BuildError::BadName(def.name)),
-            Some(known) if known.record == def.record => {}
-            Some(known) => {
-                let error = BuildError::TwoTypes {
+            Some(known) if known.whole.id != def.whole.id => {
+                found.errors.push(BuildError::TwoTypes {
                     stream: def.name,
-                    first: known.record_name.to_owned(),
-                    second: def.record_name.to_owned(),
-                };
-                found.errors.push(error);
+                    first: known.whole.name.to_owned(),
+                    second: def.whole.name.to_owned(),
+                });
             }
+            Some(known) if known.read.id != def.read.id => known.read = known.whole,
+            Some(_) => {}
         }
     }
 

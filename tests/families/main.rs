@@ -95,6 +95,7 @@ fn windows_do_as_the_page_says() {
     assert!(answer!(calm).starts_with("1 -59..1: 2; 1 -58..2: 3"));
     let tiers = "1: [[4,1,3],[2,1,2],500]; 2: [[1,1,0],[1,1,0],50]";
     assert_eq!(answer!(tiers), tiers);
+    assert_eq!(answer!(bidders), "1: [1,2]; 2: [1,0]");
     assert_eq!(answer!(by_threes), "[1,0]: 120");
     assert_eq!(answer!(active), "ada: 3; bob: 2");
     let estimates = answer!(estimates);

@@ -118,6 +118,14 @@ pub fn tiers(flow: Flow) -> Table<u32, (Tiers, Tiers, i64)> {
         ))
 }
 
+/// How many bid low, and how many high.
+pub fn bidders(flow: Flow) -> Table<u32, [u64; 2]> {
+    flow.stream::<Bid>()
+        .key_by(|bid| bid.lot)
+        .forever()
+        .aggregate(distinct(|bid: &Bid| bid.who.clone()).among([is_low, is_high]))
+}
+
 /// Who bids how often, as long as somebody has bid in thirty days.
 pub fn active(flow: Flow) -> Table<Text, u64> {
     flow.stream::<Bid>()

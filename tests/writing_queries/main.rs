@@ -122,6 +122,7 @@ macro_rules! answer {
 fn streams_and_windows_do_as_the_page_says() {
     assert_eq!(answer!(words), "cup 0: 1; cup 1: 1; red 0: 1; tea 0: 1");
     assert_eq!(answer!(dear), "[sales,0,1]: red tea; [sales,0,106]: cup");
+    assert_eq!(answer!(refunded), "[sales,0,157]: -9");
     assert_eq!(answer!(takings), "a 0: 2016; b 1: -9");
     assert_eq!(answer!(mean), "a 0: 672.0; b 1: -9.0");
     assert_eq!(answer!(least), "a 0: 4; b 1: -9");

@@ -2,7 +2,7 @@
 
 use waterclock::prelude::*;
 
-use super::sales::{Sale, Shop};
+use super::sales::{Amount, Sale, Shop};
 
 /// Words of what sold for ten or more, on every channel.
 pub fn words(flow: Flow) -> Table<(Text, Window), u64> {
@@ -20,6 +20,13 @@ pub fn words(flow: Flow) -> Table<(Text, Window), u64> {
 pub fn dear(flow: Flow) -> Stream<Text> {
     let dear = flow.stream::<Sale>().filter(|sale| sale.amount >= 10);
     dear.map(|sale| sale.item.clone()).retain(days(1))
+}
+
+/// What was sold for less than nothing, of which only the amount is read.
+pub fn refunded(flow: Flow) -> Stream<i64> {
+    flow.part::<Amount>()
+        .filter(|sale| sale.amount < 0)
+        .map(|sale| sale.amount)
 }
 
 fn by_shop(flow: Flow) -> Windowed<Text, Sale> {

@@ -22,6 +22,30 @@ impl Event for Sale {
     }
 }
 
+/// What was sold for how much.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Amount {
+    pub amount: i64,
+    pub at: Timestamp,
+}
+
+impl Event for Amount {
+    const STREAM: &'static str = Sale::STREAM;
+    fn time(&self) -> Timestamp {
+        self.at
+    }
+}
+
+impl Part for Amount {
+    type Whole = Sale;
+    fn of(sale: &Sale) -> Amount {
+        Amount {
+            amount: sale.amount,
+            at: sale.at,
+        }
+    }
+}
+
 /// What is known of a shop from a time on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Shop {
