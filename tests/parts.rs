@@ -122,11 +122,58 @@ fn alone_nothing_else_is_decoded_and_beside_others_parts_are_made_of_whole_recor
     }
 }
 
+/// A part that cannot be made of every sale.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Fine {
+    amount: i64,
+    at: Timestamp,
+}
+
+impl Event for Fine {
+    const STREAM: &'static str = Sale::STREAM;
+    fn time(&self) -> Timestamp {
+        self.at
+    }
+}
+
+impl Part for Fine {
+    type Whole = Sale;
+    fn of(sale: &Sale) -> Fine {
+        assert!(sale.amount != 4, "four is not fine");
+        Fine {
+            amount: sale.amount,
+            at: sale.at,
+        }
+    }
+}
+
+fn fine(flow: Flow) -> Stream<i64> {
+    flow.part::<Fine>().map(|sale| sale.amount)
+}
+
 #[test]
-fn both_of_two_queries_may_want_the_same() {
+fn several_queries_may_want_the_same_and_share_what_cannot_be_made() {
     let again = Query::new("again", "", takings);
     let (rows, late, rejected) = taken(vec![takings_query(), again]);
     assert_eq!((rows.len(), late, rejected), (2, 1, 0));
+
+    let whole = Query::new("per_shop", "", sales::per_shop);
+    let names = ["fine", "also_fine"];
+    let mut queries = names.map(|name| Query::new(name, "", fine)).to_vec();
+    queries.push(whole);
+    let mut steps = Steps::start(queries, 2);
+    steps.epoch(Round::new().records("sales", 0, SALES).chunks(40));
+    for name in names {
+        let rows = written(&steps.rows(name));
+        assert_eq!(
+            rows,
+            [r#"["sales",0,0] 1"#, r#"["sales",0,101] 8"#],
+            "{name}"
+        );
+        let refused = written(&steps.late(name));
+        assert_eq!(refused.len(), 1);
+        assert!(refused[0].contains("four is not fine"), "{refused:?}");
+    }
 }
 
 #[test]

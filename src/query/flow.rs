@@ -13,10 +13,10 @@ use timely::dataflow::{ProbeHandle, Scope, Stream as Flowing};
 use super::answer::{Answer, Query};
 use super::catalog::{BuildError, Catalog, StreamDef, is_name};
 use super::share::Shared;
-use super::stream::{Stream, typed};
+use super::stream::{Stream, transform_apart, typed};
 use crate::dataflow::bounded::{Shown, Store};
 use crate::dataflow::clock::{Clock, Clocks, Times, clocks};
-use crate::dataflow::decode::{Counted, Intake, Notice};
+use crate::dataflow::decode::{Counted, Intake, Notice, guard};
 use crate::dataflow::feed::Feed;
 use crate::dataflow::lines::RawLines;
 use crate::dataflow::settling::FinalAt;
@@ -275,8 +275,8 @@ impl<'s> Flow<'s> {
     }
 
     /// Some fields of the records of a stream. If no query wants others, no others are decoded; a
-    /// record is not rejected for what is wrong with those. Otherwise whole records are, once for
-    /// all queries, and each part is made of them.
+    /// record is not rejected for what is wrong with those. Otherwise whole records are, and the
+    /// parts are made of them: both once for all queries.
     pub fn part<P: Part>(&self) -> Stream<'s, P> {
         if P::STREAM != P::Whole::STREAM {
             self.refuse(BuildError::OtherStream {
@@ -288,8 +288,27 @@ impl<'s> Flow<'s> {
         }
         match self.batches_of::<P::Whole, P>() {
             Some(batches) => Stream::new(self.clone(), typed(batches)),
-            None => self.stream::<P::Whole>().map(P::of),
+            None => self.made_of_whole(),
         }
+    }
+
+    /// Parts made of whole records. All queries share them, and what cannot be made.
+    fn made_of_whole<P: Part>(&self) -> Stream<'s, P> {
+        let (mut refused, part) = (None, TypeId::of::<P>());
+        let batches = self.env.shared.stream(&format!("parts {part:?}"), || {
+            let whole = typed::<P::Whole>(self.batches::<P::Whole>());
+            let (made, apart) = transform_apart(self, whole, "Part", |record, out| {
+                out.push(record.with(guard(|| P::of(&record.data))?));
+                Ok(())
+            });
+            refused = Some(apart);
+            made
+        });
+        let refused = self.env.shared.stream(&format!("no parts {part:?}"), || {
+            refused.unwrap_or_else(|| empty(self.env.scope))
+        });
+        self.notices.borrow_mut().push(refused);
+        Stream::new(self.clone(), batches)
     }
 
     /// The decoded records of a type; the query reads its stream from here on.
