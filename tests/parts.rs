@@ -8,7 +8,9 @@ use sales::{Sale, written};
 use serde::{Deserialize, Serialize};
 use waterclock::prelude::*;
 use waterclock::query::{Catalog, Overrides};
-use waterclock::testing::{Round, Steps};
+use waterclock::source::Source;
+use waterclock::testing::{MemorySource, Round, Steps};
+use waterclock::worker::replay::Replay;
 
 #[allow(dead_code, reason = "each test uses a part of it")]
 #[path = "support/sales.rs"]
@@ -174,6 +176,22 @@ fn several_queries_may_want_the_same_and_share_what_cannot_be_made() {
         assert_eq!(refused.len(), 1);
         assert!(refused[0].contains("four is not fine"), "{refused:?}");
     }
+}
+
+#[test]
+fn what_a_service_read_is_read_again_as_it_read_it() {
+    let catalog = |queries: &[Query]| Catalog::of(queries, &Overrides::default()).unwrap();
+    let rejected = |service: &[Query]| {
+        let query = takings_query();
+        let catalog = catalog(std::slice::from_ref(&query)).beside(&catalog(service));
+        let sources: Vec<Box<dyn Source>> = vec![Box::new(MemorySource::new("sales", &[SALES]))];
+        Replay::new(query, catalog, sources).run().unwrap().rejected
+    };
+    let other = || Query::new("sellers", "", sellers);
+    assert_eq!(rejected(&[takings_query()]), 0);
+    assert_eq!(rejected(&[takings_query(), other()]), 1);
+    // It was not among them: nothing that they rejected is to be taken.
+    assert_eq!(rejected(&[other()]), 1);
 }
 
 #[test]

@@ -30,7 +30,7 @@ use super::usage::peak_rss_bytes;
 pub fn replay(args: &ReplayArgs, all: Vec<Query>) -> anyhow::Result<()> {
     let started = Instant::now();
     memory::leave_to_system();
-    let query = selected(all, std::slice::from_ref(&args.query))?.remove(0);
+    let query = selected(all.clone(), std::slice::from_ref(&args.query))?.remove(0);
     let (replayed, through, about) = match &args.data_dir {
         // At the end of all input every window is closed.
         None => (
@@ -39,7 +39,7 @@ pub fn replay(args: &ReplayArgs, all: Vec<Query>) -> anyhow::Result<()> {
             Value::Null,
         ),
         Some(data_dir) => {
-            let reproduced = from_epochs(args, data_dir, query)?;
+            let reproduced = from_epochs(args, data_dir, query, all)?;
             let about = about(&reproduced);
             (reproduced.replayed, reproduced.complete_through, about)
         }
@@ -95,9 +95,15 @@ fn from_files(args: &ReplayArgs, query: Query) -> anyhow::Result<Replayed> {
 }
 
 /// Runs the query over what a service read.
-fn from_epochs(args: &ReplayArgs, data_dir: &Path, query: Query) -> anyhow::Result<Reproduced> {
+fn from_epochs(
+    args: &ReplayArgs,
+    data_dir: &Path,
+    query: Query,
+    all: Vec<Query>,
+) -> anyhow::Result<Reproduced> {
     let config = args.settings().config(std::env::vars())?;
-    let catalog = catalog_of_some(&config, std::slice::from_ref(&query))?;
+    let service = catalog_of_some(&config, &selected(all, &config.service.queries)?)?;
+    let catalog = catalog_of_some(&config, std::slice::from_ref(&query))?.beside(&service);
     let sources = recorded_sources(&config, &catalog)?;
     let reproduction = Reproduction {
         query,

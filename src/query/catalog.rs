@@ -266,6 +266,22 @@ impl Catalog {
         Ok(catalog)
     }
 
+    /// The same queries with their streams decoded as they are beside all of a service's: a record
+    /// is rejected for any field that is read.
+    #[must_use]
+    pub fn beside(mut self, service: &Catalog) -> Catalog {
+        for stream in &mut self.streams {
+            let other = service
+                .streams
+                .iter()
+                .find(|other| other.name == stream.name);
+            if other.is_some_and(|other| other.read.id != stream.read.id) {
+                stream.read = stream.whole;
+            }
+        }
+        self
+    }
+
     /// The names of the streams, in order.
     pub fn stream_names(&self) -> Vec<String> {
         self.streams
