@@ -97,7 +97,9 @@ pub trait Event: Clone + Serialize + DeserializeOwned + Send + 'static {
 /// Some fields of a stream's records, for queries that want no more of them: see
 /// [`Flow::part`](crate::query::Flow::part).
 ///
-/// It has the time of the whole record, so that both are late alike, and its stream.
+/// It has the time of the whole record, so that both are late alike, its stream, and its lateness.
+/// What the whole takes from its [envelope](Event::receive), or makes of a
+/// [missing value](Event::tombstone), the part has to as well: it is read in place of the whole.
 ///
 /// ```
 /// # use serde::{Deserialize, Serialize};

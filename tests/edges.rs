@@ -92,6 +92,7 @@ fn a_record_whose_code_panics_leaves_no_trace() {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Reading {
     sensor: Text,
+    #[serde(alias = "temperature")]
     celsius: f64,
     at: Timestamp,
 }
@@ -124,7 +125,7 @@ fn replay(query: Query, source: impl Source + 'static) -> Replay {
 fn a_number_that_is_none_is_rejected_also_where_csv_can_say_it() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("readings.csv");
-    let text = "sensor,celsius,at,note\na,1.5,1000,nan\na,NaN,2000,\na,-inf,3000,\n\
+    let text = "sensor,temperature,at,note\na,1.5,1000,nan\na,NaN,2000,\na,-inf,3000,\n\
                 a, Infinity,4000,\nnan,2,5000,\n";
     std::fs::write(&path, text).unwrap();
     let source = FileSource::open("readings", &[path], FileOptions::default()).unwrap();

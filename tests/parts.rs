@@ -181,17 +181,24 @@ fn several_queries_may_want_the_same_and_share_what_cannot_be_made() {
 #[test]
 fn what_a_service_read_is_read_again_as_it_read_it() {
     let catalog = |queries: &[Query]| Catalog::of(queries, &Overrides::default()).unwrap();
-    let rejected = |service: &[Query]| {
-        let query = takings_query();
-        let catalog = catalog(std::slice::from_ref(&query)).beside(&catalog(service));
-        let sources: Vec<Box<dyn Source>> = vec![Box::new(MemorySource::new("sales", &[SALES]))];
-        Replay::new(query, catalog, sources).run().unwrap().rejected
+    let query = || Query::new("sellers", "", sellers);
+    // Whoever wants the amount cannot read it.
+    let sales = r#"{"shop":"a","amount":"two","at":0}"#;
+    let read = |service: &[Query]| {
+        let catalog = catalog(&[query()]).beside(&catalog(service));
+        let sources: Vec<Box<dyn Source>> = vec![Box::new(MemorySource::new("sales", &[sales]))];
+        let fingerprint = catalog.streams[0].fingerprint();
+        let replayed = Replay::new(query(), catalog, sources).run().unwrap();
+        (replayed.rejected, fingerprint)
     };
-    let other = || Query::new("sellers", "", sellers);
-    assert_eq!(rejected(&[takings_query()]), 0);
-    assert_eq!(rejected(&[takings_query(), other()]), 1);
+    let (alone, fingerprint) = read(&[query()]);
+    let (beside, other) = read(&[query(), takings_query()]);
+    assert_eq!((alone, beside), (0, 1));
+    assert_ne!(fingerprint, other, "another reading is another run");
+    let whole = catalog(&[Query::new("per_shop", "", sales::per_shop)]);
+    assert_eq!(other, whole.streams[0].fingerprint());
     // It was not among them: nothing that they rejected is to be taken.
-    assert_eq!(rejected(&[other()]), 1);
+    assert_eq!(read(&[takings_query()]), (1, other));
 }
 
 #[test]
@@ -249,6 +256,6 @@ fn types_that_do_not_belong_together_are_named() {
     assert_eq!(
         refusal(&[Query::new("sellers", "", sellers), whole]),
         "stream 'sales' is read as sales::Sale and as Amount: a stream has one record type, share \
-         it between the queries, or make one a `Part` of the other"
+         it between the queries, or read a `Part` of it with `flow.part`"
     );
 }

@@ -194,7 +194,7 @@ fn identity(config: &Config, catalog: &Catalog) -> String {
     let streams = catalog
         .streams
         .iter()
-        .map(|s| (&s.name, s.lateness, s.fingerprint));
+        .map(|s| (&s.name, s.lateness, s.fingerprint()));
     let queries = catalog
         .queries
         .iter()

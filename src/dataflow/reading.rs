@@ -5,7 +5,6 @@ use std::fmt::Display;
 use serde::de::DeserializeOwned;
 use serde::de::value::{Error as ValueError, MapDeserializer, SeqDeserializer};
 use serde::{Deserializer, Serialize, forward_to_deserialize_any};
-use serde_json::Value;
 
 use super::debezium;
 use super::decode::guard;
@@ -232,7 +231,7 @@ fn read_row<T: Event>(
             .iter()
             .any(|none| word.eq_ignore_ascii_case(none));
         // Such a cell may be text; as a float it has no JSON.
-        if is_none && has_null(&record, name)? {
+        if is_none && is_null(&record, name, names)? {
             let cell = String::from_utf8_lossy(cell);
             return Err(format!("field '{name}' is not a number: {cell}"));
         }
@@ -240,9 +239,19 @@ fn read_row<T: Event>(
     Ok(record)
 }
 
-fn has_null(record: &impl Serialize, name: &str) -> Result<bool, String> {
+/// Whether a column is null in the record; or, where the record has no field of that name, any
+/// field that no column names, which may be its alias.
+fn is_null(
+    record: &impl Serialize,
+    column: &str,
+    columns: &csv::StringRecord,
+) -> Result<bool, String> {
     let record = guard(|| serde_json::to_value(record))?.unwrap_or_default();
-    Ok(record.get(name).is_some_and(Value::is_null))
+    if let Some(field) = record.get(column) {
+        return Ok(field.is_null());
+    }
+    let mut fields = record.as_object().into_iter().flatten();
+    Ok(fields.any(|(name, value)| value.is_null() && columns.iter().all(|column| column != name)))
 }
 
 /// Gives the bytes to the type's field `value`.

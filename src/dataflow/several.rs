@@ -175,7 +175,7 @@ where
         acc.merge(other);
     }
     fn add(&self, acc: &mut Values<V>, item: &T) {
-        acc.add((self.value)(item), ());
+        acc.insert((self.value)(item), ());
     }
     fn finish(&self, acc: &Values<V>) -> u64 {
         acc.len() as u64
@@ -270,7 +270,7 @@ where
     fn add(&self, acc: &mut Self::Acc, item: &T) {
         let kinds = self.kinds(item);
         if kinds.0 != 0 {
-            acc.add((self.distinct.value)(item), kinds);
+            acc.insert((self.distinct.value)(item), kinds);
         }
     }
     fn finish(&self, acc: &Self::Acc) -> [u64; N] {

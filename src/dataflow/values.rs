@@ -4,9 +4,6 @@
 //! A set is a trie over the hashes of its values. A copy is a pointer; adding a value copies the
 //! nodes on its way that another copy holds, too, and none if the set is alone. Hashes are seeded
 //! by the process, and their order never shows: values are written sorted.
-//!
-//! What is added one by one is only listed at first: most sets are made of an epoch's items, and
-//! merged into one that lasts. So a value is hashed once.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -77,8 +74,6 @@ pub struct Values<V, M: Mark = ()> {
     len: usize,
     counts: M::Counts,
     root: Node<V, M>,
-    /// Values that were added, and may be there already.
-    listed: Vec<(V, M)>,
 }
 
 #[derive(Clone)]
@@ -96,8 +91,24 @@ impl<V, M: Mark> Default for Values<V, M> {
             len: 0,
             counts: M::Counts::default(),
             root: Node::Empty,
-            listed: Vec::new(),
         }
+    }
+}
+
+impl<V, M: Mark> Values<V, M> {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How many of each kind there are.
+    pub fn counts(&self) -> &M::Counts {
+        &self.counts
     }
 }
 
@@ -109,65 +120,24 @@ impl<V: Hash + Eq + Clone, M: Mark> Values<V, M> {
         values
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.read(|values| values.len)
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        // The first ones are never only listed.
-        self.len == 0
-    }
-
-    /// How many of each kind there are.
-    pub fn counts(&self) -> M::Counts {
-        self.read(|values| values.counts.clone())
-    }
-
-    fn read<R>(&self, what: impl Fn(&Self) -> R) -> R {
-        if self.listed.is_empty() {
-            return what(self);
+    /// Adds those of another set.
+    pub fn merge(&mut self, other: &Self) {
+        // What is alike is shared with the larger one.
+        if self.len < other.len {
+            let smaller = std::mem::replace(self, other.clone());
+            self.insert_all(&smaller);
+        } else {
+            self.insert_all(other);
         }
-        let mut settled = self.clone();
-        settled.settle();
-        what(&settled)
+    }
+
+    fn insert_all(&mut self, other: &Self) {
+        let insert = &mut |value: &V, mark| self.insert(value.clone(), mark);
+        other.root.each(insert);
     }
 
     /// Adds a value, if it is not there; its mark in any case.
-    pub fn add(&mut self, value: V, mark: M) {
-        if self.len < LEAF {
-            self.insert(value, mark);
-            return;
-        }
-        self.listed.push((value, mark));
-        if self.listed.len() > self.len {
-            self.settle();
-        }
-    }
-
-    /// Adds those of another set.
-    pub fn merge(&mut self, other: &Self) {
-        self.settle();
-        let mut add = other;
-        let smaller;
-        // What is alike is shared with the larger one.
-        if self.len < other.len {
-            smaller = std::mem::replace(self, other.clone());
-            self.settle();
-            add = &smaller;
-        }
-        add.each(&mut |value, mark| self.insert(value.clone(), mark));
-    }
-
-    /// Adds what is only listed.
-    fn settle(&mut self) {
-        for (value, mark) in std::mem::take(&mut self.listed) {
-            self.insert(value, mark);
-        }
-    }
-
-    fn insert(&mut self, value: V, mark: M) {
+    pub fn insert(&mut self, value: V, mark: M) {
         let hash = HASHER.hash_one(&value);
         let had = self.root.find(&value, hash);
         let has = had.map_or(mark, |had| had.and(mark));
@@ -181,15 +151,6 @@ impl<V: Hash + Eq + Clone, M: Mark> Values<V, M> {
             self.root.push(value, mark, hash, 0);
             self.len += 1;
         }
-    }
-}
-
-impl<V, M: Mark> Values<V, M> {
-    fn each<'v>(&'v self, logic: &mut impl FnMut(&'v V, M)) {
-        self.root.each(logic);
-        self.listed
-            .iter()
-            .for_each(|(value, mark)| logic(value, *mark));
     }
 }
 
@@ -278,9 +239,8 @@ fn place(hash: u64) -> usize {
 impl<V: Ord, M: Mark> Values<V, M> {
     fn sorted(&self) -> BTreeMap<&V, M> {
         let mut sorted = BTreeMap::new();
-        self.each(&mut |value, mark| {
-            let has = sorted.entry(value).or_insert(mark);
-            *has = has.and(mark);
+        self.root.each(&mut |value, mark| {
+            sorted.insert(value, mark);
         });
         sorted
     }
@@ -377,26 +337,22 @@ mod tests {
         copied_after: usize,
     ) -> Result<(), TestCaseError> {
         let (mut all, mut naive) = (Values::default(), Naive::new());
-        let (mut added, mut copy) = (Values::default(), None);
+        let mut copy = None;
         for (at, part) in parts.iter().enumerate() {
             let mut values = Values::default();
             for (value, kinds) in part {
-                values.add(value.clone(), Kinds(*kinds));
-                added.add(value.clone(), Kinds(*kinds));
+                values.insert(value.clone(), Kinds(*kinds));
                 *naive.entry(value.clone()).or_default() |= kinds;
             }
             all.merge(&values);
             same(&all, &naive)?;
-            same(&added, &naive)?;
-            let twice = 2 * added.len;
-            prop_assert!(added.len + added.listed.len() <= twice.max(LEAF));
             if at == copied_after {
-                copy = Some((all.clone(), added.clone(), naive.clone()));
+                copy = Some((all.clone(), naive.clone()));
             }
         }
-        if let Some((all, added, naive)) = copy {
+        // A copy stays as it was.
+        if let Some((all, naive)) = copy {
             same(&all, &naive)?;
-            same(&added, &naive)?;
         }
         Ok(())
     }
@@ -423,8 +379,8 @@ mod tests {
     fn it_is_written_in_order_and_read_back() {
         let (mut values, mut kinds) = (Values::default(), Values::<u32, Kinds<2>>::default());
         for n in 0..1000_u32 {
-            values.add(n * 7919 % 1000, ());
-            kinds.add(n * 7919 % 1000, Kinds(n % 4));
+            values.insert(n * 7919 % 1000, ());
+            kinds.insert(n * 7919 % 1000, Kinds(n % 4));
         }
         let json = serde_json::to_string(&values).expect("numbers are JSON");
         let sorted: Vec<u32> = (0..1000).collect();

@@ -30,8 +30,6 @@ pub struct StreamDef {
     pub lateness: Duration,
     /// Reads one JSON record that arrived then, and judges its time; the reason if it is no good.
     pub judge: fn(&[u8], Option<Timestamp>, Duration) -> Result<(), String>,
-    /// Identifies the record's fields.
-    pub fingerprint: u64,
     /// Its record type.
     pub(super) whole: RecordType,
     /// What is decoded: the record type, or the one part of it that is wanted.
@@ -44,6 +42,8 @@ pub(super) struct RecordType {
     pub id: TypeId,
     pub name: &'static str,
     pub decode: DecodeFn,
+    /// Identifies its fields.
+    fingerprint: u64,
 }
 
 impl RecordType {
@@ -52,6 +52,8 @@ impl RecordType {
             id: TypeId::of::<T>(),
             name: std::any::type_name::<T>(),
             decode: decode_as::<T>,
+            // A type that cannot be traced alone has no number; nothing is decided by it.
+            fingerprint: fingerprint::<T>().unwrap_or_default(),
         }
     }
 }
@@ -80,11 +82,18 @@ impl StreamDef {
             name: T::STREAM.to_owned(),
             lateness: T::LATENESS,
             judge: |line, arrival, ahead| read_line::<T>(line, arrival, ahead).map(|_| ()),
-            // A type that cannot be traced alone has no number; nothing is decided by it.
-            fingerprint: fingerprint::<T>().unwrap_or_default(),
             whole: RecordType::of::<T>(),
             read: RecordType::of::<P>(),
         }
+    }
+
+    /// Identifies the fields of the records, and which of them are read.
+    pub fn fingerprint(&self) -> u64 {
+        let whole = self.whole.fingerprint;
+        if self.read.id == self.whole.id {
+            return whole;
+        }
+        whole.rotate_left(1) ^ self.read.fingerprint
     }
 }
 
@@ -141,7 +150,7 @@ pub enum BuildError {
     /// Two record types claim one stream.
     #[error(
         "stream '{stream}' is read as {first} and as {second}: a stream has one record type, \
-         share it between the queries, or make one a `Part` of the other"
+         share it between the queries, or read a `Part` of it with `flow.part`"
     )]
     TwoTypes {
         /// The stream.

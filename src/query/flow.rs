@@ -314,7 +314,7 @@ impl<'s> Flow<'s> {
     /// The decoded records of a type; the query reads its stream from here on.
     pub(super) fn batches<T: Event>(&self) -> Flowing<'s, Epoch, Vec<Rc<dyn Any>>> {
         self.batches_of::<T, T>()
-            .unwrap_or_else(|| empty(self.env.scope))
+            .expect("the catalog is that of these queries")
     }
 
     /// The decoded records of a type `T` as `P`, unless they are decoded as something else.

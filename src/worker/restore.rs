@@ -154,7 +154,7 @@ pub fn manifest(
             });
             let state = StreamState {
                 watermark: visible(time.watermark),
-                fingerprint: Fingerprint(stream.fingerprint),
+                fingerprint: Fingerprint(stream.fingerprint()),
                 partitions: partitions.collect(),
                 origins: (origins.into_iter().flatten())
                     .map(|(id, origin)| (*id, origin.name.clone()))

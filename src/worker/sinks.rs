@@ -182,7 +182,7 @@ impl<'a> Known<'a> {
         let query = self.catalog.queries.iter().find(|q| q.name == spec.query);
         let reads = |name: &String| query.is_some_and(|query| query.streams.contains(name));
         let streams = self.catalog.streams.iter().filter(|s| reads(&s.name));
-        let streams = streams.map(|s| (&s.name, s.lateness, s.fingerprint));
+        let streams = streams.map(|s| (&s.name, s.lateness, s.fingerprint()));
         let own = format!("{}/", spec.query);
         let boundaries = self.catalog.boundaries.iter();
         let boundaries = boundaries.filter(|(name, _)| name.starts_with(&own));

@@ -123,10 +123,12 @@ fn estimates(flow: Flow) -> Table<Windowed<Text>, (u64, Float)> {
     ))
 }
 
-fn totals(flow: Flow) -> Table<Text, (u64, u64, i64)> {
+fn totals(flow: Flow) -> Table<Text, (u64, u64, [u64; 2], i64)> {
     by_user(&flow).forever().aggregate((
         count(),
         distinct(|order: &Order| order.page.clone()),
+        distinct(|order: &Order| order.page.clone())
+            .among([|order| order.price % 2 == 0, |order| order.price % 5 == 0]),
         max(|order: &Order| order.price),
     ))
 }
