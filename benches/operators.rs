@@ -87,12 +87,12 @@ fn hourly_by_the_minute(flow: Flow) -> Table<(u32, Window), u64> {
 
 /// The same of records as they usually are, ten times as long.
 fn bids_hourly<const KEYS: u64>(flow: Flow) -> Table<(u64, Window), u64> {
-    let bids = events::bids::<events::Offer>(&flow).key_by(|bid| bid.bidder % KEYS);
+    let bids = events::offers(&flow).key_by(|bid| bid.bidder % KEYS);
     bids.window(tumbling(hours(1))).count()
 }
 
 fn bids_by_the_minute<const KEYS: u64>(flow: Flow) -> Table<(u64, Window), u64> {
-    let bids = events::bids::<events::Offer>(&flow).key_by(|bid| bid.bidder % KEYS);
+    let bids = events::offers(&flow).key_by(|bid| bid.bidder % KEYS);
     bids.window(sliding(hours(1)).every(minutes(1))).count()
 }
 

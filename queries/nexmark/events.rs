@@ -2,10 +2,9 @@
 //! out, and not decoded.
 
 use std::fmt::Write as _;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use waterclock::prelude::*;
 
@@ -54,297 +53,257 @@ data! {
     }
 }
 
-/// A record of the stream, or what a query wants of it. Whole ones are shared, since many queries
-/// want them.
+/// A record of the stream; shared, since many queries want the same ones.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", try_from = "Line<P, A, B>")]
-#[serde(bound = "P: Piece, A: Piece, B: Piece")]
-pub enum Nexmark<P = Arc<Person>, A = Arc<Auction>, B = Arc<Bid>> {
-    Person(P),
-    Auction(A),
-    Bid(B),
-}
-
-/// A record as it is written: one of three.
-#[derive(Deserialize)]
-#[serde(bound = "P: Piece, A: Piece, B: Piece")]
-struct Line<P, A, B> {
-    #[serde(default, deserialize_with = "Piece::read")]
-    person: Option<P>,
-    #[serde(default, deserialize_with = "Piece::read")]
-    auction: Option<A>,
-    #[serde(default, deserialize_with = "Piece::read")]
-    bid: Option<B>,
-}
-
-impl<P, A, B> TryFrom<Line<P, A, B>> for Nexmark<P, A, B> {
-    type Error = &'static str;
-
-    fn try_from(line: Line<P, A, B>) -> Result<Self, Self::Error> {
-        let Line {
-            person,
-            auction,
-            bid,
-        } = line;
-        (bid.map(Nexmark::Bid))
-            .or_else(|| auction.map(Nexmark::Auction))
-            .or_else(|| person.map(Nexmark::Person))
-            .ok_or("an event has a `person`, an `auction` or a `bid`")
-    }
-}
-
-impl<P: Piece, A: Piece, B: Piece> Event for Nexmark<P, A, B> {
-    const STREAM: &'static str = "nexmark";
-    fn time(&self) -> Timestamp {
-        match self {
-            Nexmark::Person(person) => person.ts(),
-            Nexmark::Auction(auction) => auction.ts(),
-            Nexmark::Bid(bid) => bid.ts(),
-        }
-    }
-}
-
-impl<P, A, B> Part for Nexmark<P, A, B>
-where
-    P: Piece + Of<Arc<Person>>,
-    A: Piece + Of<Arc<Auction>>,
-    B: Piece + Of<Arc<Bid>>,
-{
-    type Whole = Nexmark;
-    fn of(whole: &Nexmark) -> Self {
-        match whole {
-            Nexmark::Person(person) => Nexmark::Person(P::of(person)),
-            Nexmark::Auction(auction) => Nexmark::Auction(A::of(auction)),
-            Nexmark::Bid(bid) => Nexmark::Bid(B::of(bid)),
-        }
-    }
-}
-
-/// A person, an auction or a bid, or some fields of one.
-pub trait Piece: Clone + Serialize + DeserializeOwned + Send + 'static {
-    fn ts(&self) -> Timestamp;
-
-    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Self>, D::Error> {
-        Option::deserialize(from)
-    }
-}
-
-/// What is made of a whole one.
-pub trait Of<W> {
-    fn of(whole: &W) -> Self;
-}
-
-impl<T: Piece + Sync> Piece for Arc<T> {
-    fn ts(&self) -> Timestamp {
-        T::ts(self)
-    }
-
-    /// serde would allocate it in a box first, and copy it from there.
-    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Self>, D::Error> {
-        Ok(T::read(from)?.map(Arc::new))
-    }
-}
-
-impl<W, T: Of<W>> Of<W> for Arc<T> {
-    fn of(whole: &W) -> Arc<T> {
-        Arc::new(T::of(whole))
-    }
-}
-
-macro_rules! whole {
-    ($($name:ident)*) => {
-        $(
-            impl Piece for $name {
-                fn ts(&self) -> Timestamp {
-                    self.ts
-                }
-            }
-
-            impl Of<Arc<$name>> for Arc<$name> {
-                fn of(whole: &Arc<$name>) -> Arc<$name> {
-                    Arc::clone(whole)
-                }
-            }
-        )*
-    };
-}
-
-whole! { Person Auction Bid }
-
-/// Declares what is wanted of a person, an auction or a bid; its time always is.
-macro_rules! part {
-    ($(#[$meta:meta])* $vis:vis struct $name:ident of $whole:ident {
-        $($field:ident: $type:ty),* $(,)?
-    }) => {
-        data! {
-            $(#[$meta])*
-            $vis struct $name {
-                $($field: $type,)*
-                #[serde(rename = "dateTime")]
-                ts: Timestamp,
-            }
-        }
-
-        impl Piece for $name {
-            fn ts(&self) -> Timestamp {
-                self.ts
-            }
-        }
-
-        impl Of<Arc<$whole>> for $name {
-            fn of(whole: &Arc<$whole>) -> $name {
-                $name {
-                    $($field: Clone::clone(&whole.$field),)*
-                    ts: whole.ts,
-                }
-            }
-        }
-    };
-}
-
-part! {
-    /// Who offers how much for what.
-    pub struct Offer of Bid { auction: u64, bidder: u64, price: u64 }
-}
-
-part! {
-    /// The same with the channel by which it came.
-    pub struct ChannelOffer of Bid { auction: u64, bidder: u64, price: u64, channel: Text }
-}
-
-part! {
-    /// The same with what else is said; shared, since it is long.
-    pub struct Remark of Bid { auction: u64, bidder: u64, price: u64, extra: Text }
-}
-
-part! {
-    /// The same with where it was made.
-    pub struct Link of Bid { auction: u64, bidder: u64, price: u64, channel: Text, url: Text }
-}
-
-part! {
-    /// What is sold by whom until when.
-    pub struct Lot of Auction { id: u64, seller: u64, category: u64, expires: Timestamp }
+#[serde(
+    rename_all = "lowercase",
+    try_from = "Line<Shared<Person>, Shared<Auction>, Shared<Bid>>"
+)]
+pub enum Nexmark {
+    Person(Arc<Person>),
+    Auction(Arc<Auction>),
+    Bid(Arc<Bid>),
 }
 
 data! {
-    /// Nothing but when it happened: of those that a query does not ask for.
-    pub struct Moment {
+    /// What is sold by whom until when.
+    pub struct Lot {
+        id: u64,
+        #[serde(rename = "dateTime")]
+        ts: Timestamp,
+        expires: Timestamp,
+        seller: u64,
+        category: u64,
+    }
+}
+
+data! {
+    /// Who offers how much for what.
+    pub struct Offer {
+        auction: u64,
+        bidder: u64,
+        price: u64,
         #[serde(rename = "dateTime")]
         ts: Timestamp,
     }
 }
 
-impl Piece for Moment {
-    fn ts(&self) -> Timestamp {
-        self.ts
+/// As much of a record as most queries want: of auctions and bids, which are nearly all, no text.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(
+    rename_all = "lowercase",
+    try_from = "Line<Shared<Person>, Lot, Offer>"
+)]
+pub enum Numbers {
+    Person(Arc<Person>),
+    Auction(Lot),
+    Bid(Offer),
+}
+
+/// A record as it is written: one of three.
+#[derive(Deserialize)]
+struct Line<P, A, B> {
+    person: Option<P>,
+    auction: Option<A>,
+    bid: Option<B>,
+}
+
+impl<P, A, B> Line<P, A, B> {
+    fn read<T>(
+        self,
+        person: impl FnOnce(P) -> T,
+        auction: impl FnOnce(A) -> T,
+        bid: impl FnOnce(B) -> T,
+    ) -> Result<T, &'static str> {
+        (self.bid.map(bid))
+            .or_else(|| self.auction.map(auction))
+            .or_else(|| self.person.map(person))
+            .ok_or("an event has a `person`, an `auction` or a `bid`")
     }
 }
 
-impl<T: Piece + Sync> Of<Arc<T>> for Moment {
-    fn of(whole: &Arc<T>) -> Moment {
-        Moment { ts: whole.ts() }
+impl TryFrom<Line<Shared<Person>, Shared<Auction>, Shared<Bid>>> for Nexmark {
+    type Error = &'static str;
+
+    fn try_from(
+        line: Line<Shared<Person>, Shared<Auction>, Shared<Bid>>,
+    ) -> Result<Nexmark, Self::Error> {
+        line.read(
+            |person| Nexmark::Person(person.0),
+            |auction| Nexmark::Auction(auction.0),
+            |bid| Nexmark::Bid(bid.0),
+        )
     }
 }
 
-pub fn people<'s, P: Piece, A: Piece, B: Piece>(
-    events: &Stream<'s, Nexmark<P, A, B>>,
-) -> Stream<'s, P> {
-    events.clone().flat_map(|event| match event {
-        Nexmark::Person(person) => Some(person.clone()),
+impl TryFrom<Line<Shared<Person>, Lot, Offer>> for Numbers {
+    type Error = &'static str;
+
+    fn try_from(line: Line<Shared<Person>, Lot, Offer>) -> Result<Numbers, Self::Error> {
+        line.read(
+            |person| Numbers::Person(person.0),
+            Numbers::Auction,
+            Numbers::Bid,
+        )
+    }
+}
+
+/// Read into memory that is shared; serde would allocate a box first, and copy it from there.
+struct Shared<T>(Arc<T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Shared<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Shared<T>, D::Error> {
+        Ok(Shared(Arc::new(T::deserialize(from)?)))
+    }
+}
+
+impl Event for Nexmark {
+    const STREAM: &'static str = "nexmark";
+    fn time(&self) -> Timestamp {
+        match self {
+            Nexmark::Person(person) => person.ts,
+            Nexmark::Auction(auction) => auction.ts,
+            Nexmark::Bid(bid) => bid.ts,
+        }
+    }
+}
+
+impl Event for Numbers {
+    const STREAM: &'static str = Nexmark::STREAM;
+    fn time(&self) -> Timestamp {
+        match self {
+            Numbers::Person(person) => person.ts,
+            Numbers::Auction(lot) => lot.ts,
+            Numbers::Bid(offer) => offer.ts,
+        }
+    }
+}
+
+impl Part for Numbers {
+    type Whole = Nexmark;
+    fn of(whole: &Nexmark) -> Numbers {
+        match whole {
+            Nexmark::Person(person) => Numbers::Person(Arc::clone(person)),
+            Nexmark::Auction(auction) => Numbers::Auction(Lot {
+                id: auction.id,
+                ts: auction.ts,
+                expires: auction.expires,
+                seller: auction.seller,
+                category: auction.category,
+            }),
+            Nexmark::Bid(bid) => Numbers::Bid(Offer {
+                auction: bid.auction,
+                bidder: bid.bidder,
+                price: bid.price,
+                ts: bid.ts,
+            }),
+        }
+    }
+}
+
+pub fn people<'s>(flow: &Flow<'s>) -> Stream<'s, Arc<Person>> {
+    flow.part::<Numbers>().flat_map(|event| match event {
+        Numbers::Person(person) => Some(Arc::clone(person)),
         _ => None,
     })
 }
 
-pub fn auctions<'s, P: Piece, A: Piece, B: Piece>(
-    events: &Stream<'s, Nexmark<P, A, B>>,
-) -> Stream<'s, A> {
-    events.clone().flat_map(|event| match event {
-        Nexmark::Auction(auction) => Some(auction.clone()),
+/// The numbers of auctions.
+pub fn lots<'s>(flow: &Flow<'s>) -> Stream<'s, Lot> {
+    flow.part::<Numbers>().flat_map(|event| match event {
+        Numbers::Auction(lot) => Some(lot.clone()),
         _ => None,
     })
 }
 
-/// Bids alone, or what is wanted of them.
-pub fn bids<'s, B: Piece + Of<Arc<Bid>>>(flow: &Flow<'s>) -> Stream<'s, B> {
-    bids_of(&flow.part::<Nexmark<Moment, Moment, B>>())
-}
-
-pub fn bids_of<'s, P: Piece, A: Piece, B: Piece>(
-    events: &Stream<'s, Nexmark<P, A, B>>,
-) -> Stream<'s, B> {
-    events.clone().flat_map(|event| match event {
-        Nexmark::Bid(bid) => Some(bid.clone()),
+/// The numbers of bids.
+pub fn offers<'s>(flow: &Flow<'s>) -> Stream<'s, Offer> {
+    flow.part::<Numbers>().flat_map(|event| match event {
+        Numbers::Bid(offer) => Some(offer.clone()),
         _ => None,
     })
 }
 
-/// Every auction with what is wanted of each bid that was made for it while it was open.
-pub fn bids_in_time<'s, A, B, T>(
-    flow: &Flow<'s>,
-    wanted: impl Fn(&B) -> (u64, Timestamp, T) + 'static,
-) -> Table<'s, u64, (A, T)>
+pub fn auctions<'s>(flow: &Flow<'s>) -> Stream<'s, Arc<Auction>> {
+    flow.stream::<Nexmark>().flat_map(|event| match event {
+        Nexmark::Auction(auction) => Some(Arc::clone(auction)),
+        _ => None,
+    })
+}
+
+pub fn bids<'s>(flow: &Flow<'s>) -> Stream<'s, Arc<Bid>> {
+    flow.stream::<Nexmark>().flat_map(|event| match event {
+        Nexmark::Bid(bid) => Some(Arc::clone(bid)),
+        _ => None,
+    })
+}
+
+/// Every auction with what is wanted of each bid that was made for it while it was open: of bids
+/// by auction and time.
+pub fn bids_in_time<'s, A, B>(
+    auctions: Stream<'s, A>,
+    bids: Stream<'s, (u64, Timestamp, B)>,
+) -> Table<'s, u64, (A, B)>
 where
-    A: Listed + Of<Arc<Auction>> + Arrangeable,
-    B: Piece + Of<Arc<Bid>>,
-    T: Arrangeable,
+    A: Listed + Arrangeable,
+    B: Arrangeable,
 {
-    let events = flow.part::<Nexmark<Moment, A, B>>();
-    let bids = bids_of(&events)
-        .map(wanted)
-        .key_by(|(auction, ..)| *auction)
-        .keep_forever();
-    auctions(&events)
-        .key_by(A::id)
+    let bids = bids.key_by(|(auction, ..)| *auction).keep_forever();
+    auctions
+        .key_by(|auction| auction.listed().0)
         .keep_forever()
         .join(bids)
-        .filter(|_id, (auction, (_, ts, _))| (auction.ts()..=auction.expires()).contains(ts))
+        .filter(|_id, (auction, (_, ts, _))| auction.listed().1.contains(ts))
         .map_values(|_id, (auction, (.., bid))| (auction.clone(), bid.clone()))
 }
 
-/// What bids are made for until it expires.
-pub trait Listed: Piece {
-    fn id(&self) -> u64;
-    fn expires(&self) -> Timestamp;
+/// An auction, whole or not.
+pub trait Listed {
+    /// Its number, and when bids may be made.
+    fn listed(&self) -> (u64, RangeInclusive<Timestamp>);
 }
 
 impl Listed for Lot {
-    fn id(&self) -> u64 {
-        self.id
-    }
-    fn expires(&self) -> Timestamp {
-        self.expires
+    fn listed(&self) -> (u64, RangeInclusive<Timestamp>) {
+        (self.id, self.ts..=self.expires)
     }
 }
 
 impl Listed for Arc<Auction> {
-    fn id(&self) -> u64 {
-        self.id
-    }
-    fn expires(&self) -> Timestamp {
-        self.expires
+    fn listed(&self) -> (u64, RangeInclusive<Timestamp>) {
+        (self.id, self.ts..=self.expires)
     }
 }
 
 /// How many bids there are: all, the low ones, those between, and the high ones.
 pub fn by_price<B: Priced>() -> impl Aggregate<B, Out = (u64, u64, u64, u64)> {
-    let [_, low, mid, high] = prices::<B>();
-    let among = |keeps| count().filter(keeps);
-    (count(), among(low), among(mid), among(high))
+    (
+        count(),
+        count().filter(is_low::<B>),
+        count().filter(is_mid::<B>),
+        count().filter(is_high::<B>),
+    )
 }
 
 /// The same as filters.
 pub fn prices<B: Priced>() -> [fn(&B) -> bool; 4] {
-    [
-        |_| true,
-        |bid| bid.price() < 10_000,
-        |bid| (10_000..1_000_000).contains(&bid.price()),
-        |bid| bid.price() >= 1_000_000,
-    ]
+    [|_| true, is_low, is_mid, is_high]
 }
 
-/// What has a price.
-pub trait Priced: Send + 'static {
+fn is_low<B: Priced>(bid: &B) -> bool {
+    bid.price() < 10_000
+}
+
+fn is_mid<B: Priced>(bid: &B) -> bool {
+    (10_000..1_000_000).contains(&bid.price())
+}
+
+fn is_high<B: Priced>(bid: &B) -> bool {
+    bid.price() >= 1_000_000
+}
+
+/// A bid, whole or not.
+pub trait Priced: 'static {
     fn price(&self) -> u64;
 }
 
@@ -354,7 +313,7 @@ impl Priced for Offer {
     }
 }
 
-impl Priced for ChannelOffer {
+impl Priced for Arc<Bid> {
     fn price(&self) -> u64 {
         self.price
     }

@@ -1,8 +1,6 @@
 //! Every bid as it is: what passing a record through costs.
 
-use std::sync::Arc;
-
-use super::events::{Remark, bids};
+use super::events::bids;
 use waterclock::prelude::*;
 
 data! {
@@ -10,7 +8,7 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Stream<Passed> {
-    bids::<Arc<Remark>>(&flow).map(|bid| Passed {
+    bids(&flow).map(|bid| Passed {
         auction: bid.auction,
         bidder: bid.bidder,
         price: bid.price,

@@ -1,8 +1,6 @@
 //! Every bid in euros instead of dollars.
 
-use std::sync::Arc;
-
-use super::events::{Remark, bids, thousandths};
+use super::events::{bids, thousandths};
 use waterclock::prelude::*;
 
 data! {
@@ -10,7 +8,7 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Stream<InEuros> {
-    bids::<Arc<Remark>>(&flow).map(|bid| InEuros {
+    bids(&flow).map(|bid| InEuros {
         auction: bid.auction,
         bidder: bid.bidder,
         euros: thousandths(908 * bid.price),

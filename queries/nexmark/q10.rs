@@ -1,8 +1,6 @@
 //! Every bid with its day and minute, as files would be named after them.
 
-use std::sync::Arc;
-
-use super::events::{Remark, bids, day, minute};
+use super::events::{bids, day, minute};
 use waterclock::prelude::*;
 
 data! {
@@ -18,7 +16,7 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Stream<Dated> {
-    bids::<Arc<Remark>>(&flow).map(|bid| Dated {
+    bids(&flow).map(|bid| Dated {
         auction: bid.auction,
         bidder: bid.bidder,
         price: bid.price,

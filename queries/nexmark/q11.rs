@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::events::{Offer, bids};
+use super::events::offers;
 use waterclock::prelude::*;
 
 data! {
@@ -15,7 +15,7 @@ pub fn query(flow: Flow) -> Table<(u64, Window), Visit> {
 
 /// Visits that are over once the bidder is silent for `gap`.
 pub fn visits(flow: Flow, gap: Duration) -> Table<(u64, Window), Visit> {
-    bids::<Offer>(&flow)
+    offers(&flow)
         .key_by(|bid| bid.bidder)
         .window(session(gap))
         .count()

@@ -1,6 +1,6 @@
 //! How many bids each bidder made in every ten seconds of the bids' own time.
 
-use super::events::{Offer, bids};
+use super::events::offers;
 use waterclock::prelude::*;
 
 data! {
@@ -8,7 +8,7 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Table<(u64, Window), Made> {
-    bids::<Offer>(&flow)
+    offers(&flow)
         .key_by(|bid| bid.bidder)
         .window(tumbling(seconds(10)))
         .count()

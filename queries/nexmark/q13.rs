@@ -1,6 +1,6 @@
 //! Every bid with what a side table says of its auction.
 
-use super::events::{Offer, bids};
+use super::events::offers;
 use waterclock::prelude::*;
 
 data! {
@@ -28,7 +28,7 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Table<u64, Known> {
-    bids::<Offer>(&flow)
+    offers(&flow)
         .key_by(|bid| bid.auction % 10_000)
         .keep_forever()
         .join(flow.table::<Side>())

@@ -1,8 +1,6 @@
 //! The larger bids in euros, with the time of day, and how many letters of a kind they carry.
 
-use std::sync::Arc;
-
-use super::events::{Remark, bids, hour, thousandths};
+use super::events::{bids, hour, thousandths};
 use waterclock::prelude::*;
 
 data! {
@@ -18,7 +16,7 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Stream<Judged> {
-    bids::<Arc<Remark>>(&flow)
+    bids(&flow)
         .filter(|bid| (1_000_000_001..50_000_000_000).contains(&(908 * bid.price)))
         .map(|bid| Judged {
             auction: bid.auction,

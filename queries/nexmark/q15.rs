@@ -1,6 +1,6 @@
 //! Day by day how many bids, bidders and auctions there are, in all and by price.
 
-use super::events::{Offer, bids, by_price, day, midnight, prices};
+use super::events::{Offer, by_price, day, midnight, offers, prices};
 use waterclock::prelude::*;
 
 data! {
@@ -22,7 +22,7 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Table<Timestamp, Daily> {
-    bids::<Offer>(&flow)
+    offers(&flow)
         .key_by(|bid| midnight(bid.ts))
         .forever()
         .aggregate((

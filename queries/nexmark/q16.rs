@@ -1,6 +1,8 @@
 //! The same for each channel, and when it was last used.
 
-use super::events::{ChannelOffer, bids, by_price, day, midnight, minute, prices};
+use std::sync::Arc;
+
+use super::events::{Bid, bids, by_price, day, midnight, minute, prices};
 use waterclock::prelude::*;
 
 data! {
@@ -24,14 +26,14 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Table<(Text, Timestamp), Daily> {
-    bids::<ChannelOffer>(&flow)
+    bids(&flow)
         .key_by(|bid| (bid.channel.clone(), midnight(bid.ts)))
         .forever()
         .aggregate((
-            max(|bid: &ChannelOffer| bid.ts),
+            max(|bid: &Arc<Bid>| bid.ts),
             by_price(),
-            distinct(|bid: &ChannelOffer| bid.bidder).among(prices()),
-            distinct(|bid: &ChannelOffer| bid.auction).among(prices()),
+            distinct(|bid: &Arc<Bid>| bid.bidder).among(prices()),
+            distinct(|bid: &Arc<Bid>| bid.auction).among(prices()),
         ))
         .map_values(
             |(channel, midnight), (last, bids, bidders, auctions)| Daily {

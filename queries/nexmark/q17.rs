@@ -1,6 +1,6 @@
 //! Day by day what was bid for each auction.
 
-use super::events::{Offer, bids, by_price, day, midnight};
+use super::events::{Offer, by_price, day, midnight, offers};
 use waterclock::prelude::*;
 
 data! {
@@ -19,7 +19,7 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Table<(u64, Timestamp), Daily> {
-    bids::<Offer>(&flow)
+    offers(&flow)
         .key_by(|bid| (bid.auction, midnight(bid.ts)))
         .forever()
         .aggregate((

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use super::events::{Bid, bids};
+use super::events::bids;
 use waterclock::prelude::*;
 
 data! {
@@ -19,7 +19,7 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Table<(u64, u64), Last> {
-    bids::<Arc<Bid>>(&flow)
+    bids(&flow)
         .key_by(|bid| (bid.auction, bid.bidder))
         .forever()
         .max(|bid| {

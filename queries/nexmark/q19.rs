@@ -1,9 +1,8 @@
 //! The ten highest bids of each auction.
 
 use std::cmp::Reverse;
-use std::sync::Arc;
 
-use super::events::{Bid, bids};
+use super::events::bids;
 use waterclock::prelude::*;
 
 data! {
@@ -20,7 +19,7 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Table<u64, Placed> {
-    bids::<Arc<Bid>>(&flow)
+    bids(&flow)
         .key_by(|bid| bid.auction)
         .keep_forever()
         .ranked(10, |_auction, bid| (Reverse(bid.price), bid.ts, bid.bidder))

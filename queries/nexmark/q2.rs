@@ -1,6 +1,6 @@
 //! The bids of some auctions: every 123rd.
 
-use super::events::{Offer, bids};
+use super::events::offers;
 use waterclock::prelude::*;
 
 data! {
@@ -8,7 +8,7 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Stream<Price> {
-    bids::<Offer>(&flow)
+    offers(&flow)
         .filter(|bid| bid.auction % 123 == 0)
         .map(|bid| Price {
             auction: bid.auction,

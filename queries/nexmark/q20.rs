@@ -1,6 +1,6 @@
 //! Every bid for an auction of category 10, with the auction.
 
-use super::events::{Nexmark, auctions, bids_of};
+use super::events::{auctions, bids};
 use waterclock::prelude::*;
 
 data! {
@@ -25,12 +25,11 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Table<u64, Both> {
-    let events = flow.stream::<Nexmark>();
-    let auctions = auctions(&events)
+    let auctions = auctions(&flow)
         .filter(|auction| auction.category == 10)
         .key_by(|auction| auction.id)
         .keep_forever();
-    bids_of(&events)
+    bids(&flow)
         .key_by(|bid| bid.auction)
         .keep_forever()
         .join(auctions)

@@ -1,8 +1,6 @@
 //! Every bid whose channel has a number: one of the great four, or named by its page.
 
-use std::sync::Arc;
-
-use super::events::{Link, bids};
+use super::events::bids;
 use waterclock::prelude::*;
 
 data! {
@@ -16,7 +14,7 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Stream<Numbered> {
-    bids::<Arc<Link>>(&flow).flat_map(|bid| {
+    bids(&flow).flat_map(|bid| {
         number(&bid.channel, &bid.url).map(|id| Numbered {
             auction: bid.auction,
             bidder: bid.bidder,

@@ -1,8 +1,6 @@
 //! Every bid with the folders its page is in.
 
-use std::sync::Arc;
-
-use super::events::{Link, bids};
+use super::events::bids;
 use waterclock::prelude::*;
 
 data! {
@@ -18,7 +16,7 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Stream<Folders> {
-    bids::<Arc<Link>>(&flow).map(|bid| {
+    bids(&flow).map(|bid| {
         let mut folders = bid.url.split('/').skip(3).map(Text::from);
         Folders {
             auction: bid.auction,

@@ -1,8 +1,6 @@
 //! Who sells things of category 10 in three states.
 
-use std::sync::Arc;
-
-use super::events::{Lot, Moment, Nexmark, Person, auctions, people};
+use super::events::{lots, people};
 use waterclock::prelude::*;
 
 data! {
@@ -10,12 +8,11 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Table<u64, Offer> {
-    let events = flow.part::<Nexmark<Arc<Person>, Lot, Moment>>();
-    let people = people(&events)
+    let people = people(&flow)
         .filter(|person| ["OR", "ID", "CA"].contains(&&*person.state))
         .key_by(|person| person.id)
         .keep_forever();
-    auctions(&events)
+    lots(&flow)
         .filter(|auction| auction.category == 10)
         .key_by(|auction| auction.seller)
         .keep_forever()

@@ -1,6 +1,6 @@
 //! The mean of the best bids for the auctions of each category.
 
-use super::events::{Lot, Offer, bids_in_time};
+use super::events::{bids_in_time, lots, offers};
 use waterclock::prelude::*;
 
 data! {
@@ -8,8 +8,9 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Table<u64, Mean> {
-    bids_in_time(&flow, |bid: &Offer| (bid.auction, bid.ts, bid.price))
-        .map(|id, (auction, price): &(Lot, u64)| ((*id, auction.category), *price))
+    let offers = offers(&flow).map(|offer| (offer.auction, offer.ts, offer.price));
+    bids_in_time(lots(&flow), offers)
+        .map(|id, (auction, price)| ((*id, auction.category), *price))
         .max(|_auction, price| *price)
         .map(|(_id, category), best| (*category, *best))
         .sum_and_count(|_category, best| *best)

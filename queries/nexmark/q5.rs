@@ -1,6 +1,6 @@
 //! The auctions with the most bids in the last ten seconds, every two seconds.
 
-use super::events::{Offer, bids};
+use super::events::offers;
 use waterclock::prelude::*;
 
 data! {
@@ -8,7 +8,7 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Table<((), Window), Hot> {
-    let counts = bids::<Offer>(&flow)
+    let counts = offers(&flow)
         .key_by(|_bid| ())
         .window(sliding(seconds(10)).every(seconds(2)))
         .count_by(|bid| bid.auction);

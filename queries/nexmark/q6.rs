@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::events::{Lot, Offer, bids_in_time};
+use super::events::{bids_in_time, lots, offers};
 use waterclock::prelude::*;
 
 data! {
@@ -10,8 +10,9 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Table<u64, Mean> {
-    bids_in_time(&flow, |bid: &Offer| (bid.auction, bid.ts, bid.price))
-        .map(|id, (auction, price): &(Lot, u64)| ((auction.seller, auction.expires, *id), *price))
+    let offers = offers(&flow).map(|offer| (offer.auction, offer.ts, offer.price));
+    bids_in_time(lots(&flow), offers)
+        .map(|id, (auction, price)| ((auction.seller, auction.expires, *id), *price))
         .max(|_auction, price| *price)
         .map(|(seller, expires, id), best| (*seller, (*expires, *id, *best)))
         .ranked(10, |_seller, (expires, id, _best)| Reverse((*expires, *id)))

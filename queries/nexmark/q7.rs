@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::events::{Remark, bids};
+use super::events::bids;
 use waterclock::prelude::*;
 
 data! {
@@ -11,21 +11,24 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Table<u64, Highest> {
-    let bids = bids::<Arc<Remark>>(&flow);
-    let best = (bids.clone())
+    let best = bids(&flow)
         .key_by(|_bid| ())
         .window(tumbling(seconds(10)))
         .max(|bid| bid.price)
         .map(|((), window), price| (*price, *window));
-    bids.key_by(|bid| bid.price)
+    bids(&flow)
+        .map(|bid| {
+            Arc::new(Highest {
+                auction: bid.auction,
+                price: bid.price,
+                bidder: bid.bidder,
+                ts: bid.ts,
+                extra: bid.extra.clone(),
+            })
+        })
+        .key_by(|bid| bid.price)
         .keep(hours(1))
         .join(best)
         .filter(|_price, (bid, window)| (window.start..=window.end).contains(&bid.ts))
-        .map_values(|_price, (bid, _window)| Highest {
-            auction: bid.auction,
-            price: bid.price,
-            bidder: bid.bidder,
-            ts: bid.ts,
-            extra: bid.extra.clone(),
-        })
+        .map_values(|_price, (bid, _window)| Highest::clone(bid))
 }

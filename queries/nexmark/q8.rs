@@ -1,8 +1,6 @@
 //! Who came and sold something within the same ten seconds.
 
-use std::sync::Arc;
-
-use super::events::{Lot, Moment, Nexmark, Person, auctions, people};
+use super::events::{lots, people};
 use waterclock::prelude::*;
 
 data! {
@@ -10,12 +8,11 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Table<(u64, Window), Newcomer> {
-    let events = flow.part::<Nexmark<Arc<Person>, Lot, Moment>>();
-    let sellers = auctions(&events)
+    let sellers = lots(&flow)
         .key_by(|auction| auction.seller)
         .window(tumbling(seconds(10)))
         .count();
-    people(&events)
+    people(&flow)
         .key_by(|person| (person.id, person.name.clone()))
         .window(tumbling(seconds(10)))
         .count()

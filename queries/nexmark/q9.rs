@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use super::events::{Auction, Bid, bids_in_time};
+use super::events::{auctions, bids, bids_in_time};
 use waterclock::prelude::*;
 
 data! {
@@ -27,27 +27,26 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Table<u64, Won> {
-    bids_in_time(&flow, |bid: &Arc<Bid>| {
-        (bid.auction, bid.ts, Arc::clone(bid))
-    })
-    .ranked(1, |_id, (_auction, bid): &(Arc<Auction>, Arc<Bid>)| {
-        (Reverse(bid.price), bid.ts, bid.bidder)
-    })
-    .map_values(|id, (_place, (auction, bid))| Won {
-        id: *id,
-        item: auction.item.clone(),
-        description: auction.description.clone(),
-        initial_bid: auction.initial_bid,
-        reserve: auction.reserve,
-        ts: auction.ts,
-        expires: auction.expires,
-        seller: auction.seller,
-        category: auction.category,
-        extra: auction.extra.clone(),
-        auction: bid.auction,
-        bidder: bid.bidder,
-        price: bid.price,
-        bid_ts: bid.ts,
-        bid_extra: bid.extra.clone(),
-    })
+    let bids = bids(&flow).map(|bid| (bid.auction, bid.ts, Arc::clone(bid)));
+    bids_in_time(auctions(&flow), bids)
+        .ranked(1, |_id, (_auction, bid)| {
+            (Reverse(bid.price), bid.ts, bid.bidder)
+        })
+        .map_values(|id, (_place, (auction, bid))| Won {
+            id: *id,
+            item: auction.item.clone(),
+            description: auction.description.clone(),
+            initial_bid: auction.initial_bid,
+            reserve: auction.reserve,
+            ts: auction.ts,
+            expires: auction.expires,
+            seller: auction.seller,
+            category: auction.category,
+            extra: auction.extra.clone(),
+            auction: bid.auction,
+            bidder: bid.bidder,
+            price: bid.price,
+            bid_ts: bid.ts,
+            bid_extra: bid.extra.clone(),
+        })
 }
