@@ -186,7 +186,7 @@ fn more_rows_than_memory() {
 
 #[test]
 fn beyond_the_budget_it_is_slower_and_does_not_die() {
-    const LIMIT: u64 = 96 << 10;
+    const LIMIT: u64 = 128 << 10;
     let without = in_little_memory("more_rows_than_memory", LIMIT, 0);
     let said = String::from_utf8_lossy(&without.stderr);
     assert!(!without.status.success(), "{said}");
