@@ -260,9 +260,10 @@ where
         format!("distinct-among-{N}")
     }
     fn one(&self, item: &T) -> Self::Acc {
-        let mut acc = Values::default();
-        self.add(&mut acc, item);
-        acc
+        match self.kinds(item) {
+            Kinds(0) => Values::default(),
+            kinds => Values::one((self.distinct.value)(item), kinds),
+        }
     }
     fn merge(&self, acc: &mut Self::Acc, other: &Self::Acc) {
         acc.merge(other);
@@ -274,7 +275,7 @@ where
         }
     }
     fn finish(&self, acc: &Self::Acc) -> [u64; N] {
-        acc.counts().0
+        *acc.counts()
     }
 }
 

@@ -24,7 +24,10 @@ const LEAF: usize = 24;
 /// What is known of a value besides that it is there: nothing, or of which [`Kinds`] it is.
 pub trait Mark: Copy + Eq {
     /// How many values have each part of a mark.
-    type Counts: Clone + Default;
+    type Counts: Clone;
+
+    /// The counts of no values.
+    const NONE: Self::Counts;
 
     /// Both marks.
     #[must_use]
@@ -36,6 +39,8 @@ pub trait Mark: Copy + Eq {
 impl Mark for () {
     type Counts = ();
 
+    const NONE: () = ();
+
     fn and(self, (): ()) {}
     fn count((): &mut (), _had: Option<()>, (): ()) {}
 }
@@ -45,26 +50,18 @@ impl Mark for () {
 pub struct Kinds<const N: usize>(pub u32);
 
 impl<const N: usize> Mark for Kinds<N> {
-    type Counts = Counts<N>;
+    type Counts = [u64; N];
+
+    const NONE: [u64; N] = [0; N];
 
     fn and(self, other: Self) -> Self {
         Kinds(self.0 | other.0)
     }
-    fn count(Counts(counts): &mut Counts<N>, had: Option<Self>, has: Self) {
+    fn count(counts: &mut [u64; N], had: Option<Self>, has: Self) {
         let new = has.0 & !had.map_or(0, |had| had.0);
         for (kind, count) in counts.iter_mut().enumerate() {
             *count += u64::from(new >> kind & 1);
         }
-    }
-}
-
-/// How many values are of each kind.
-#[derive(Clone)]
-pub struct Counts<const N: usize>(pub [u64; N]);
-
-impl<const N: usize> Default for Counts<N> {
-    fn default() -> Self {
-        Counts([0; N])
     }
 }
 
@@ -89,7 +86,7 @@ impl<V, M: Mark> Default for Values<V, M> {
     fn default() -> Self {
         Values {
             len: 0,
-            counts: M::Counts::default(),
+            counts: M::NONE,
             root: Node::Empty,
         }
     }
@@ -115,9 +112,13 @@ impl<V, M: Mark> Values<V, M> {
 impl<V: Hash + Eq + Clone, M: Mark> Values<V, M> {
     /// A set of one value.
     pub fn one(value: V, mark: M) -> Self {
-        let mut values = Values::default();
-        values.insert(value, mark);
-        values
+        let mut counts = M::NONE;
+        M::count(&mut counts, None, mark);
+        Values {
+            len: 1,
+            counts,
+            root: Node::One(value, mark),
+        }
     }
 
     /// Adds those of another set.
@@ -325,7 +326,7 @@ mod tests {
                 .count()
         };
         let counts = [0, 1, 2].map(|kind| of_kind(kind) as u64);
-        prop_assert_eq!(values.counts().0, counts);
+        prop_assert_eq!(*values.counts(), counts);
         let sorted: Vec<_> = values.sorted().into_iter().map(|(v, k)| (v, k.0)).collect();
         let naive: Vec<_> = naive.iter().map(|(v, k)| (v, *k)).collect();
         prop_assert_eq!(sorted, naive);
@@ -397,6 +398,6 @@ mod tests {
         );
         let read: Values<u32, Kinds<2>> = serde_json::from_str(&json).expect("they are its own");
         assert_eq!(read.sorted(), kinds.sorted());
-        assert_eq!(read.counts().0, kinds.counts().0);
+        assert_eq!(read.counts(), kinds.counts());
     }
 }

@@ -292,23 +292,35 @@ impl<'s> Flow<'s> {
         }
     }
 
-    /// Parts made of whole records. All queries share them, and what cannot be made.
+    /// Parts made of whole records, once for all queries that want them.
     fn made_of_whole<P: Part>(&self) -> Stream<'s, P> {
-        let (mut refused, part) = (None, TypeId::of::<P>());
-        let batches = self.env.shared.stream(&format!("parts {part:?}"), || {
+        let name = format!("parts/{:?}", TypeId::of::<P>());
+        let parts = self.shared(&name, || {
             let whole = typed::<P::Whole>(self.batches::<P::Whole>());
-            let (made, apart) = transform_apart(self, whole, "Part", |record, out| {
+            transform_apart(self, whole, "Part", |record, out| {
                 out.push(record.with(guard(|| P::of(&record.data))?));
                 Ok(())
-            });
-            refused = Some(apart);
+            })
+        });
+        Stream::new(self.clone(), parts)
+    }
+
+    /// The stream of that name, which `build` makes with its notices if this is the first query to
+    /// ask. Every query that reads it is told of them.
+    pub(super) fn shared<D: Clone + 'static>(
+        &self,
+        name: &str,
+        build: impl FnOnce() -> (Flowing<'s, Epoch, Vec<D>>, Notices<'s>),
+    ) -> Flowing<'s, Epoch, Vec<D>> {
+        let (shared, notices_name) = (&self.env.shared, format!("{name}/notices"));
+        let made = shared.stream(name, || {
+            let (made, notices) = build();
+            shared.stream(&notices_name, || notices);
             made
         });
-        let refused = self.env.shared.stream(&format!("no parts {part:?}"), || {
-            refused.unwrap_or_else(|| empty(self.env.scope))
-        });
-        self.notices.borrow_mut().push(refused);
-        Stream::new(self.clone(), batches)
+        let notices = shared.stream(&notices_name, || empty(self.env.scope));
+        self.notices.borrow_mut().push(notices);
+        made
     }
 
     /// The decoded records of a type; the query reads its stream from here on.

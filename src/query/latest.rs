@@ -9,7 +9,6 @@ use timely::dataflow::Stream as Flowing;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Concat;
 use timely::dataflow::operators::generic::Operator;
-use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::operators::vec::Map;
 
 use super::Table;
@@ -110,9 +109,7 @@ where
 {
     let batches = flow.batches::<E>();
     let name = format!("tables/{}", E::STREAM);
-    let late_name = format!("{name}/late");
-    let shared = flow.env.shared.clone();
-    let rows = shared.stream(&format!("{name}/rows"), || {
+    let rows = flow.shared(&format!("{name}/rows"), || {
         let names = flow.names();
         let records = typed_changes::<E>(batches);
         let entities = transform_apart(flow, records, "Entity", move |record, out| {
@@ -136,15 +133,11 @@ where
         let misfits = kept
             .emitted
             .map(move |misfit| misfit_notice(&names, misfit));
-        shared.stream(&late_name, || late.concat(misfits));
         let rows = kept.rows.flat_map_ref(|key, version: &Version<E>| {
             version.value.clone().map(|value| (key.clone(), value))
         });
-        rows.inner
+        (rows.inner, late.concat(misfits))
     });
-    // Every query that reads the table is told what was late for it.
-    let late = shared.stream(&late_name, || empty(flow.scope()));
-    flow.notices.borrow_mut().push(late);
     Table::new(flow.clone(), rows.as_collection()).shared_as(name)
 }
 
