@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::decode::guard;
+use super::json::Reader;
 use super::reading::received;
 use crate::record::{Envelope, Event, Op};
 use crate::time::Timestamp;
@@ -41,7 +42,7 @@ pub(super) fn read<T: Event>(bytes: &[u8], beside: &Envelope<'_>) -> Result<(Op,
     let beside = beside.at(committed.or(beside.timestamp));
     let row = |name: &str, row: Option<&RawValue>| {
         let row = row.ok_or_else(|| format!("a change that has no '{name}'"))?;
-        received(|| serde_json::from_str(row.get()), &beside)
+        received(|| Reader::default().read(row.get()), &beside)
             .map_err(|reason| format!("'{name}': {reason}"))
     };
     match change.op {

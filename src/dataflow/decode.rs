@@ -18,6 +18,7 @@ use timely::dataflow::operators::vec::Filter;
 
 use super::clock::{Clocks, Highest, NONE, lagging};
 use super::feed::Task;
+use super::json::Reader;
 use super::lines::{RawLines, readable};
 use super::reading::{Found, for_each_record, read_json};
 use super::retire::{retire, stamped};
@@ -119,7 +120,7 @@ pub fn read_line<T: Event>(
     max_ahead: Duration,
 ) -> Result<T, String> {
     let beside = Envelope::bare(0, 0, arrival);
-    let record: T = read_json(line.trim_ascii(), &beside)?;
+    let record: T = read_json(line.trim_ascii(), &beside, &mut Reader::default())?;
     judge_time(&record, arrival, max_ahead)?;
     Ok(record)
 }
@@ -170,10 +171,17 @@ pub fn guard_all<R>(mut pass: impl FnMut() -> R) -> R {
 }
 
 /// Runs user code that sees one record; a panic becomes the reason the record is rejected.
+#[inline]
 pub fn guard<R>(code: impl FnOnce() -> R) -> Result<R, String> {
     if CAUGHT.get() == Caught::Together {
         return Ok(code());
     }
+    guard_alone(code)
+}
+
+#[cold]
+#[inline(never)]
+fn guard_alone<R>(code: impl FnOnce() -> R) -> Result<R, String> {
     let outer = CAUGHT.replace(Caught::Alone);
     let result = catch_unwind(AssertUnwindSafe(code));
     CAUGHT.set(outer);

@@ -8,6 +8,7 @@
 //! * [`retire`]: the shape of every stateful operator: closed epochs, one by one, in order
 //! * [`decode`]: bytes to records, and what each record's partition knew before it
 //! * [`reading`]: the formats of records; `debezium` is one of them
+//! * `json`: records of JSON
 //! * [`lines`]: finding a record's raw bytes again
 //! * [`schemas`]: records that name the schema they were written with
 //! * [`panes`]: window arithmetic
@@ -50,6 +51,7 @@ mod folding;
 pub mod forever;
 pub mod intervals;
 pub mod joined;
+mod json;
 pub mod kept;
 pub mod keyed;
 pub mod leaving;

@@ -8,6 +8,7 @@ use serde::{Deserializer, Serialize, forward_to_deserialize_any};
 
 use super::debezium;
 use super::decode::guard;
+use super::json::Reader;
 use crate::record::{Chunk, Envelope, Event, Format, Message, Op, Positions, Span};
 use crate::time::{Epoch, Timestamp};
 
@@ -28,12 +29,13 @@ pub struct Found<'a, T> {
 /// repetition has the same.
 pub fn for_each_record<T: Event>(chunk: &Chunk, epoch: Epoch, mut take: impl FnMut(Found<'_, T>)) {
     let read_at = Timestamp(i64::try_from(epoch).unwrap_or(i64::MAX));
+    let mut json = Reader::default();
     for span in &chunk.spans {
         let Some(bytes) = chunk.bytes.get(span.offset..span.offset + span.len) else {
             continue;
         };
         match (chunk.positions, &chunk.format) {
-            (Positions::Framed, _) => each_message(chunk, bytes, read_at, &mut take),
+            (Positions::Framed, _) => each_message(chunk, bytes, read_at, &mut json, &mut take),
             (_, Format::Csv { header }) => {
                 each_row(chunk.partition, span, header, bytes, &mut take);
             }
@@ -43,7 +45,7 @@ pub fn for_each_record<T: Event>(chunk: &Chunk, epoch: Epoch, mut take: impl FnM
                     position,
                     arrival: span.arrival,
                     raw: line,
-                    read: read_json(line, &beside).map(|record| (Op::Put, record)),
+                    read: read_json(line, &beside, &mut json).map(|record| (Op::Put, record)),
                 });
             }),
         }
@@ -55,6 +57,7 @@ fn each_message<T: Event>(
     chunk: &Chunk,
     frames: &[u8],
     read_at: Timestamp,
+    json: &mut Reader,
     take: &mut impl FnMut(Found<'_, T>),
 ) {
     for (_, message) in Message::all(frames) {
@@ -64,7 +67,8 @@ fn each_message<T: Event>(
             Some(read_at)
         };
         let beside = message.envelope(chunk.partition);
-        let Some(read) = read_message(&chunk.format, message.value, &beside).transpose() else {
+        let read = read_message(&chunk.format, message.value, &beside, json);
+        let Some(read) = read.transpose() else {
             continue;
         };
         take(Found {
@@ -81,6 +85,7 @@ fn read_message<T: Event>(
     format: &Format,
     value: Option<&[u8]>,
     beside: &Envelope<'_>,
+    json: &mut Reader,
 ) -> Result<Option<(Op, T)>, String> {
     let Some(value) = value else {
         // Debezium lets a tombstone follow each delete, for the topic's compaction.
@@ -94,7 +99,7 @@ fn read_message<T: Event>(
         };
     };
     let record = match format {
-        Format::Json => read_json(value.trim_ascii(), beside)?,
+        Format::Json => read_json(value.trim_ascii(), beside, json)?,
         Format::Raw => received(|| read_raw(value), beside)?,
         Format::Csv { header } => read_one_row(value, header, beside)?,
         Format::Debezium => return debezium::read(value, beside).map(Some),
@@ -106,12 +111,16 @@ fn read_message<T: Event>(
 }
 
 /// Reads one JSON record and lets it take what came beside it.
-pub fn read_json<T: Event>(line: &[u8], beside: &Envelope<'_>) -> Result<T, String> {
-    received(|| parse_json(line), beside)
+pub fn read_json<T: Event>(
+    line: &[u8],
+    beside: &Envelope<'_>,
+    json: &mut Reader,
+) -> Result<T, String> {
+    received(|| parse_json(line, json), beside)
 }
 
 /// Reads what is a record's JSON.
-pub(super) fn parse_json<T: DeserializeOwned>(line: &[u8]) -> Result<T, String> {
+pub(super) fn parse_json<T: DeserializeOwned>(line: &[u8], json: &mut Reader) -> Result<T, String> {
     // serde would take an array for a struct, field by field: nobody means that.
     if line.first() == Some(&b'[') {
         return Err("a record is a JSON object, not an array".to_owned());
@@ -119,7 +128,7 @@ pub(super) fn parse_json<T: DeserializeOwned>(line: &[u8]) -> Result<T, String> 
     // Looking at the whole line once is cheaper than at each text in it. What is no text may still
     // be a record: nobody reads the fields that its type has not.
     match simdutf8::basic::from_utf8(line) {
-        Ok(line) => serde_json::from_str(line),
+        Ok(line) => json.read(line),
         Err(_) => serde_json::from_slice(line),
     }
     .map_err(|error| error.to_string())

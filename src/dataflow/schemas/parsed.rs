@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use super::layout::Layout;
 use super::messages::Messages;
 use super::{SchemaKind, WriterSchema, avro, protobuf};
+use crate::dataflow::json::Reader;
 use crate::dataflow::reading::parse_json;
 
 /// How many schemas a thread keeps; beyond that it begins anew.
@@ -42,7 +43,7 @@ impl Parsed {
             Parsed::Protobuf(messages) => {
                 protobuf::read(messages, data).map_err(|fault| fault.to_string())
             }
-            Parsed::Json => parse_json(data.trim_ascii()),
+            Parsed::Json => parse_json(data.trim_ascii(), &mut Reader::default()),
         }
     }
 }
