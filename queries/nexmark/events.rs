@@ -65,51 +65,16 @@ pub enum Nexmark {
     Bid(Arc<Bid>),
 }
 
-data! {
-    /// What is sold by whom until when.
-    pub struct Lot {
-        id: u64,
-        #[serde(rename = "dateTime")]
-        ts: Timestamp,
-        expires: Timestamp,
-        seller: u64,
-        category: u64,
-    }
-}
-
-data! {
-    /// Who offers how much for what.
-    pub struct Offer {
-        auction: u64,
-        bidder: u64,
-        price: u64,
-        #[serde(rename = "dateTime")]
-        ts: Timestamp,
-    }
-}
-
-/// As much of a record as most queries want: of auctions and bids, which are nearly all, no text.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(
-    rename_all = "lowercase",
-    try_from = "Line<Shared<Person>, Lot, Offer>"
-)]
-pub enum Numbers {
-    Person(Arc<Person>),
-    Auction(Lot),
-    Bid(Offer),
-}
-
 /// A record as it is written: one of three.
 #[derive(Deserialize)]
-struct Line<P, A, B> {
+pub struct Line<P, A, B> {
     person: Option<P>,
     auction: Option<A>,
     bid: Option<B>,
 }
 
 impl<P, A, B> Line<P, A, B> {
-    fn read<T>(
+    pub fn read<T>(
         self,
         person: impl FnOnce(P) -> T,
         auction: impl FnOnce(A) -> T,
@@ -136,20 +101,8 @@ impl TryFrom<Line<Shared<Person>, Shared<Auction>, Shared<Bid>>> for Nexmark {
     }
 }
 
-impl TryFrom<Line<Shared<Person>, Lot, Offer>> for Numbers {
-    type Error = &'static str;
-
-    fn try_from(line: Line<Shared<Person>, Lot, Offer>) -> Result<Numbers, Self::Error> {
-        line.read(
-            |person| Numbers::Person(person.0),
-            Numbers::Auction,
-            Numbers::Bid,
-        )
-    }
-}
-
 /// Read into memory that is shared; serde would allocate a box first, and copy it from there.
-struct Shared<T>(Arc<T>);
+pub struct Shared<T>(pub Arc<T>);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Shared<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Shared<T>, D::Error> {
@@ -166,62 +119,6 @@ impl Event for Nexmark {
             Nexmark::Bid(bid) => bid.ts,
         }
     }
-}
-
-impl Event for Numbers {
-    const STREAM: &'static str = Nexmark::STREAM;
-    fn time(&self) -> Timestamp {
-        match self {
-            Numbers::Person(person) => person.ts,
-            Numbers::Auction(lot) => lot.ts,
-            Numbers::Bid(offer) => offer.ts,
-        }
-    }
-}
-
-impl Part for Numbers {
-    type Whole = Nexmark;
-    fn of(whole: &Nexmark) -> Numbers {
-        match whole {
-            Nexmark::Person(person) => Numbers::Person(Arc::clone(person)),
-            Nexmark::Auction(auction) => Numbers::Auction(Lot {
-                id: auction.id,
-                ts: auction.ts,
-                expires: auction.expires,
-                seller: auction.seller,
-                category: auction.category,
-            }),
-            Nexmark::Bid(bid) => Numbers::Bid(Offer {
-                auction: bid.auction,
-                bidder: bid.bidder,
-                price: bid.price,
-                ts: bid.ts,
-            }),
-        }
-    }
-}
-
-pub fn people<'s>(flow: &Flow<'s>) -> Stream<'s, Arc<Person>> {
-    flow.part::<Numbers>().flat_map(|event| match event {
-        Numbers::Person(person) => Some(Arc::clone(person)),
-        _ => None,
-    })
-}
-
-/// The numbers of auctions.
-pub fn lots<'s>(flow: &Flow<'s>) -> Stream<'s, Lot> {
-    flow.part::<Numbers>().flat_map(|event| match event {
-        Numbers::Auction(lot) => Some(lot.clone()),
-        _ => None,
-    })
-}
-
-/// The numbers of bids.
-pub fn offers<'s>(flow: &Flow<'s>) -> Stream<'s, Offer> {
-    flow.part::<Numbers>().flat_map(|event| match event {
-        Numbers::Bid(offer) => Some(offer.clone()),
-        _ => None,
-    })
 }
 
 pub fn auctions<'s>(flow: &Flow<'s>) -> Stream<'s, Arc<Auction>> {
@@ -263,12 +160,6 @@ pub trait Listed {
     fn listed(&self) -> (u64, RangeInclusive<Timestamp>);
 }
 
-impl Listed for Lot {
-    fn listed(&self) -> (u64, RangeInclusive<Timestamp>) {
-        (self.id, self.ts..=self.expires)
-    }
-}
-
 impl Listed for Arc<Auction> {
     fn listed(&self) -> (u64, RangeInclusive<Timestamp>) {
         (self.id, self.ts..=self.expires)
@@ -305,18 +196,6 @@ fn is_high<B: Priced>(bid: &B) -> bool {
 /// A bid, whole or not.
 pub trait Priced: 'static {
     fn price(&self) -> u64;
-}
-
-impl Priced for Offer {
-    fn price(&self) -> u64 {
-        self.price
-    }
-}
-
-impl Priced for Arc<Bid> {
-    fn price(&self) -> u64 {
-        self.price
-    }
 }
 
 /// When the day began.

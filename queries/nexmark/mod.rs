@@ -2,6 +2,7 @@
 //! its first line what is asked; the columns of its rows are called as in the published SQL.
 
 mod events;
+mod parts;
 
 mod q0;
 mod q1;

@@ -1,6 +1,7 @@
 //! Every bid in euros instead of dollars.
 
-use super::events::{bids, thousandths};
+use super::events::thousandths;
+use super::parts::{Remark, of_bids};
 use waterclock::prelude::*;
 
 data! {
@@ -8,7 +9,7 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Stream<InEuros> {
-    bids(&flow).map(|bid| InEuros {
+    of_bids::<Remark>(&flow).map(|bid| InEuros {
         auction: bid.auction,
         bidder: bid.bidder,
         euros: thousandths(908 * bid.price),

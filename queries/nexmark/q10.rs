@@ -1,6 +1,7 @@
 //! Every bid with its day and minute, as files would be named after them.
 
-use super::events::{bids, day, minute};
+use super::events::{day, minute};
+use super::parts::{Remark, of_bids};
 use waterclock::prelude::*;
 
 data! {
@@ -16,7 +17,7 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Stream<Dated> {
-    bids(&flow).map(|bid| Dated {
+    of_bids::<Remark>(&flow).map(|bid| Dated {
         auction: bid.auction,
         bidder: bid.bidder,
         price: bid.price,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::events::offers;
+use super::parts::offers;
 use waterclock::prelude::*;
 
 data! {

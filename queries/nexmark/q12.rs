@@ -1,6 +1,6 @@
 //! How many bids each bidder made in every ten seconds of the bids' own time.
 
-use super::events::offers;
+use super::parts::offers;
 use waterclock::prelude::*;
 
 data! {

@@ -1,6 +1,6 @@
 //! Every bid with what a side table says of its auction.
 
-use super::events::offers;
+use super::parts::offers;
 use waterclock::prelude::*;
 
 data! {

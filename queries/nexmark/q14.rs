@@ -1,6 +1,7 @@
 //! The larger bids in euros, with the time of day, and how many letters of a kind they carry.
 
-use super::events::{bids, hour, thousandths};
+use super::events::{hour, thousandths};
+use super::parts::{Remark, of_bids};
 use waterclock::prelude::*;
 
 data! {
@@ -16,7 +17,7 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Stream<Judged> {
-    bids(&flow)
+    of_bids::<Remark>(&flow)
         .filter(|bid| (1_000_000_001..50_000_000_000).contains(&(908 * bid.price)))
         .map(|bid| Judged {
             auction: bid.auction,

@@ -1,6 +1,7 @@
 //! Day by day how many bids, bidders and auctions there are, in all and by price.
 
-use super::events::{Offer, by_price, day, midnight, offers, prices};
+use super::events::{by_price, day, midnight, prices};
+use super::parts::{Offer, offers};
 use waterclock::prelude::*;
 
 data! {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::events::{Bid, bids, by_price, day, midnight, minute, prices};
+use super::events::{by_price, day, midnight, minute, prices};
+use super::parts::{Via, of_bids};
 use waterclock::prelude::*;
 
 data! {
@@ -26,14 +27,14 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Table<(Text, Timestamp), Daily> {
-    bids(&flow)
+    of_bids::<Via>(&flow)
         .key_by(|bid| (bid.channel.clone(), midnight(bid.ts)))
         .forever()
         .aggregate((
-            max(|bid: &Arc<Bid>| bid.ts),
+            max(|bid: &Arc<Via>| bid.ts),
             by_price(),
-            distinct(|bid: &Arc<Bid>| bid.bidder).among(prices()),
-            distinct(|bid: &Arc<Bid>| bid.auction).among(prices()),
+            distinct(|bid: &Arc<Via>| bid.bidder).among(prices()),
+            distinct(|bid: &Arc<Via>| bid.auction).among(prices()),
         ))
         .map_values(
             |(channel, midnight), (last, bids, bidders, auctions)| Daily {

@@ -1,6 +1,7 @@
 //! Day by day what was bid for each auction.
 
-use super::events::{Offer, by_price, day, midnight, offers};
+use super::events::{by_price, day, midnight};
+use super::parts::{Offer, offers};
 use waterclock::prelude::*;
 
 data! {

@@ -1,6 +1,6 @@
 //! The bids of some auctions: every 123rd.
 
-use super::events::offers;
+use super::parts::offers;
 use waterclock::prelude::*;
 
 data! {

@@ -1,6 +1,6 @@
 //! Every bid whose channel has a number: one of the great four, or named by its page.
 
-use super::events::bids;
+use super::parts::{Visit, of_bids};
 use waterclock::prelude::*;
 
 data! {
@@ -14,7 +14,7 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Stream<Numbered> {
-    bids(&flow).flat_map(|bid| {
+    of_bids::<Visit>(&flow).flat_map(|bid| {
         number(&bid.channel, &bid.url).map(|id| Numbered {
             auction: bid.auction,
             bidder: bid.bidder,

@@ -1,6 +1,6 @@
 //! Every bid with the folders its page is in.
 
-use super::events::bids;
+use super::parts::{Visit, of_bids};
 use waterclock::prelude::*;
 
 data! {
@@ -16,7 +16,7 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Stream<Folders> {
-    bids(&flow).map(|bid| {
+    of_bids::<Visit>(&flow).map(|bid| {
         let mut folders = bid.url.split('/').skip(3).map(Text::from);
         Folders {
             auction: bid.auction,

@@ -1,6 +1,6 @@
 //! Who sells things of category 10 in three states.
 
-use super::events::{lots, people};
+use super::parts::{lots, people};
 use waterclock::prelude::*;
 
 data! {

@@ -1,6 +1,7 @@
 //! The mean of the best bids for the auctions of each category.
 
-use super::events::{bids_in_time, lots, offers};
+use super::events::bids_in_time;
+use super::parts::{lots, offers};
 use waterclock::prelude::*;
 
 data! {

@@ -1,6 +1,6 @@
 //! The auctions with the most bids in the last ten seconds, every two seconds.
 
-use super::events::offers;
+use super::parts::offers;
 use waterclock::prelude::*;
 
 data! {

@@ -2,7 +2,8 @@
 
 use std::cmp::Reverse;
 
-use super::events::{bids_in_time, lots, offers};
+use super::events::bids_in_time;
+use super::parts::{lots, offers};
 use waterclock::prelude::*;
 
 data! {

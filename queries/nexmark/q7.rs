@@ -1,9 +1,7 @@
 //! The highest bids of every ten seconds. Who bids as much at the very end is among them; bids are
 //! kept for an hour.
 
-use std::sync::Arc;
-
-use super::events::bids;
+use super::parts::{Remark, of_bids};
 use waterclock::prelude::*;
 
 data! {
@@ -11,24 +9,21 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Table<u64, Highest> {
-    let best = bids(&flow)
+    let best = of_bids::<Remark>(&flow)
         .key_by(|_bid| ())
         .window(tumbling(seconds(10)))
         .max(|bid| bid.price)
         .map(|((), window), price| (*price, *window));
-    bids(&flow)
-        .map(|bid| {
-            Arc::new(Highest {
-                auction: bid.auction,
-                price: bid.price,
-                bidder: bid.bidder,
-                ts: bid.ts,
-                extra: bid.extra.clone(),
-            })
-        })
+    of_bids::<Remark>(&flow)
         .key_by(|bid| bid.price)
         .keep(hours(1))
         .join(best)
         .filter(|_price, (bid, window)| (window.start..=window.end).contains(&bid.ts))
-        .map_values(|_price, (bid, _window)| Highest::clone(bid))
+        .map_values(|_price, (bid, _window)| Highest {
+            auction: bid.auction,
+            price: bid.price,
+            bidder: bid.bidder,
+            ts: bid.ts,
+            extra: bid.extra.clone(),
+        })
 }

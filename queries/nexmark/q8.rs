@@ -1,6 +1,6 @@
 //! Who came and sold something within the same ten seconds.
 
-use super::events::{lots, people};
+use super::parts::{lots, people};
 use waterclock::prelude::*;
 
 data! {

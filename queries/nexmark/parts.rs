@@ -1,0 +1,255 @@
+//! Parts of the records: most queries want little of a bid, and what none wants is not decoded.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use waterclock::prelude::*;
+
+use super::events::{Bid, Line, Listed, Nexmark, Person, Priced, Shared};
+
+data! {
+    /// What is sold by whom until when.
+    pub struct Lot {
+        id: u64,
+        #[serde(rename = "dateTime")]
+        ts: Timestamp,
+        expires: Timestamp,
+        seller: u64,
+        category: u64,
+    }
+}
+
+data! {
+    /// Who offers how much for what.
+    pub struct Offer {
+        auction: u64,
+        bidder: u64,
+        price: u64,
+        #[serde(rename = "dateTime")]
+        ts: Timestamp,
+    }
+}
+
+/// As much of a record as most queries want: of auctions and bids, which are nearly all, no text.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(
+    rename_all = "lowercase",
+    try_from = "Line<Shared<Person>, Lot, Offer>"
+)]
+pub enum Numbers {
+    Person(Arc<Person>),
+    Auction(Lot),
+    Bid(Offer),
+}
+
+/// What is wanted of bids, and of all else when it was.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(
+    rename_all = "lowercase",
+    try_from = "Line<At, At, Shared<B>>",
+    bound = "B: Serialize + DeserializeOwned"
+)]
+pub enum Bids<B> {
+    Bid(Arc<B>),
+    Other(Timestamp),
+}
+
+/// When something was.
+#[derive(Deserialize)]
+struct At {
+    #[serde(rename = "dateTime")]
+    ts: Timestamp,
+}
+
+/// Some fields of a bid, among them its time.
+pub trait OfBid:
+    Clone + std::fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static
+{
+    fn of(bid: &Bid) -> Self;
+    fn ts(&self) -> Timestamp;
+}
+
+macro_rules! of_bid {
+    ($(#[$doc:meta])* $name:ident {
+        $($(#[$of_field:meta])* $field:ident: $type:ty),* $(,)?
+    }) => {
+        data! {
+            $(#[$doc])*
+            pub struct $name { $($(#[$of_field])* $field: $type),* }
+        }
+
+        impl OfBid for $name {
+            fn of(bid: &Bid) -> Self {
+                $name { $($field: bid.$field.clone()),* }
+            }
+            fn ts(&self) -> Timestamp {
+                self.ts
+            }
+        }
+    };
+}
+
+of_bid! {
+    /// A bid and what was said beside it.
+    Remark {
+        auction: u64,
+        bidder: u64,
+        price: u64,
+        #[serde(alias = "dateTime")]
+        ts: Timestamp,
+        extra: Text,
+    }
+}
+
+of_bid! {
+    /// A bid and the page it came from.
+    Visit {
+        auction: u64,
+        bidder: u64,
+        price: u64,
+        channel: Text,
+        url: Text,
+        #[serde(rename = "dateTime")]
+        ts: Timestamp,
+    }
+}
+
+of_bid! {
+    /// A bid and the channel it came by.
+    Via {
+        auction: u64,
+        bidder: u64,
+        price: u64,
+        channel: Text,
+        #[serde(rename = "dateTime")]
+        ts: Timestamp,
+    }
+}
+
+impl TryFrom<Line<Shared<Person>, Lot, Offer>> for Numbers {
+    type Error = &'static str;
+
+    fn try_from(line: Line<Shared<Person>, Lot, Offer>) -> Result<Numbers, Self::Error> {
+        line.read(
+            |person| Numbers::Person(person.0),
+            Numbers::Auction,
+            Numbers::Bid,
+        )
+    }
+}
+
+impl<B> TryFrom<Line<At, At, Shared<B>>> for Bids<B> {
+    type Error = &'static str;
+
+    fn try_from(line: Line<At, At, Shared<B>>) -> Result<Bids<B>, Self::Error> {
+        line.read(
+            |person| Bids::Other(person.ts),
+            |auction| Bids::Other(auction.ts),
+            |bid| Bids::Bid(bid.0),
+        )
+    }
+}
+
+impl Event for Numbers {
+    const STREAM: &'static str = Nexmark::STREAM;
+    fn time(&self) -> Timestamp {
+        match self {
+            Numbers::Person(person) => person.ts,
+            Numbers::Auction(lot) => lot.ts,
+            Numbers::Bid(offer) => offer.ts,
+        }
+    }
+}
+
+impl Part for Numbers {
+    type Whole = Nexmark;
+    fn of(whole: &Nexmark) -> Numbers {
+        match whole {
+            Nexmark::Person(person) => Numbers::Person(Arc::clone(person)),
+            Nexmark::Auction(auction) => Numbers::Auction(Lot {
+                id: auction.id,
+                ts: auction.ts,
+                expires: auction.expires,
+                seller: auction.seller,
+                category: auction.category,
+            }),
+            Nexmark::Bid(bid) => Numbers::Bid(Offer {
+                auction: bid.auction,
+                bidder: bid.bidder,
+                price: bid.price,
+                ts: bid.ts,
+            }),
+        }
+    }
+}
+
+impl<B: OfBid> Event for Bids<B> {
+    const STREAM: &'static str = Nexmark::STREAM;
+    fn time(&self) -> Timestamp {
+        match self {
+            Bids::Bid(bid) => bid.ts(),
+            Bids::Other(ts) => *ts,
+        }
+    }
+}
+
+impl<B: OfBid> Part for Bids<B> {
+    type Whole = Nexmark;
+    fn of(whole: &Nexmark) -> Bids<B> {
+        match whole {
+            Nexmark::Bid(bid) => Bids::Bid(Arc::new(B::of(bid))),
+            other => Bids::Other(other.time()),
+        }
+    }
+}
+
+pub fn people<'s>(flow: &Flow<'s>) -> Stream<'s, Arc<Person>> {
+    flow.part::<Numbers>().flat_map(|event| match event {
+        Numbers::Person(person) => Some(Arc::clone(person)),
+        _ => None,
+    })
+}
+
+/// The numbers of auctions.
+pub fn lots<'s>(flow: &Flow<'s>) -> Stream<'s, Lot> {
+    flow.part::<Numbers>().flat_map(|event| match event {
+        Numbers::Auction(lot) => Some(lot.clone()),
+        _ => None,
+    })
+}
+
+/// The numbers of bids.
+pub fn offers<'s>(flow: &Flow<'s>) -> Stream<'s, Offer> {
+    flow.part::<Numbers>().flat_map(|event| match event {
+        Numbers::Bid(offer) => Some(offer.clone()),
+        _ => None,
+    })
+}
+
+/// What is wanted of bids.
+pub fn of_bids<'s, B: OfBid>(flow: &Flow<'s>) -> Stream<'s, Arc<B>> {
+    flow.part::<Bids<B>>().flat_map(|event| match event {
+        Bids::Bid(bid) => Some(Arc::clone(bid)),
+        Bids::Other(_) => None,
+    })
+}
+
+impl Listed for Lot {
+    fn listed(&self) -> (u64, RangeInclusive<Timestamp>) {
+        (self.id, self.ts..=self.expires)
+    }
+}
+
+impl Priced for Offer {
+    fn price(&self) -> u64 {
+        self.price
+    }
+}
+
+impl Priced for Arc<Via> {
+    fn price(&self) -> u64 {
+        self.price
+    }
+}
