@@ -120,6 +120,32 @@ impl Event for Sale {
     }
 }
 
+/// Of a sale the number.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Amount {
+    amount: i64,
+    at: Timestamp,
+}
+
+impl Event for Amount {
+    const STREAM: &'static str = Sale::STREAM;
+
+    fn time(&self) -> Timestamp {
+        self.at
+    }
+}
+
+impl Part for Amount {
+    type Whole = Sale;
+
+    fn of(sale: &Sale) -> Amount {
+        Amount {
+            amount: sale.amount,
+            at: sale.at,
+        }
+    }
+}
+
 const SHOPS: [&str; 2] = [
     r#"{"name":"a","city":"Rome","staff":3,"at":1000}"#,
     r#"{"name":"b","city":"Oslo","staff":5,"at":2000}"#,
@@ -128,6 +154,8 @@ const SALES: [&str; 2] = [
     r#"{"shop":"a","amount":4,"at":1000}"#,
     r#"{"shop":"a","amount":6,"at":2000}"#,
 ];
+
+const LATER: &str = r#"{"shop":"b","amount":7,"at":21000}"#;
 
 /// What a life of a service begins with and leaves.
 #[derive(Debug)]
@@ -387,6 +415,30 @@ fn a_query_that_is_added_begins_where_its_streams_were_read_to() {
         "{:?}",
         lived.fates
     );
+}
+
+fn takings(flow: Flow<'_>) -> Table<'_, (u8, Window), i128> {
+    flow.part::<Amount>()
+        .key_by(|_sale| 0)
+        .window(tumbling(seconds(10)))
+        .sum(|sale| sale.amount)
+}
+
+#[test]
+fn rows_made_of_parts_are_restored_where_whole_records_are_read_and_the_other_way_round() {
+    let alone = || vec![Query::new("takings", "", takings)];
+    let beside = || [alone(), vec![Query::new("sold", "", per_shop)]].concat();
+    for (before, after) in [(alone(), beside()), (beside(), alone())] {
+        let home = tempfile::tempdir().unwrap();
+        let first = live(home.path(), before, &SHOPS, &SALES);
+        assert!(first.rows.is_ok());
+        let then = live(home.path(), after, &SHOPS, &[SALES[0], SALES[1], LATER]);
+        let rows = [
+            r#"[0,{"start":0,"end":10000}] 10"#,
+            r#"[0,{"start":20000,"end":30000}] 7"#,
+        ];
+        assert_eq!(then.rows.unwrap()["takings"], rows);
+    }
 }
 
 #[test]

@@ -40,13 +40,15 @@ impl Reader {
     /// # Errors
     ///
     /// Those of `serde_json::from_str`.
+    #[inline]
     pub fn read<'de, T: Deserialize<'de>>(&mut self, text: &'de str) -> serde_json::Result<T> {
         match self.ordinary(text) {
             Ok(value) => Ok(value),
-            Err(Unusual) => serde_json::from_str(text),
+            Err(Unusual) => unusual(text),
         }
     }
 
+    #[inline(always)]
     fn ordinary<'de, T: Deserialize<'de>>(&mut self, text: &'de str) -> Result<T, Unusual> {
         let mut json = Json {
             text: Cursor::new(text),
@@ -60,6 +62,11 @@ impl Reader {
             Some(_) => Err(Unusual),
         }
     }
+}
+
+#[cold]
+fn unusual<'de, T: Deserialize<'de>>(text: &'de str) -> serde_json::Result<T> {
+    serde_json::from_str(text)
 }
 
 /// Something that is not read here, or that is wrong.
