@@ -13,6 +13,9 @@
 #[allow(dead_code, reason = "some fields are of other queries")]
 #[path = "../queries/nexmark/events.rs"]
 mod events;
+#[allow(dead_code, reason = "some parts are of other queries")]
+#[path = "../queries/nexmark/parts.rs"]
+mod parts;
 #[path = "../queries/nexmark/q11.rs"]
 mod q11;
 #[path = "../queries/nexmark/q12.rs"]

@@ -7,6 +7,9 @@
 #[allow(dead_code, reason = "some records are of other queries")]
 #[path = "../queries/nexmark/events.rs"]
 mod events;
+#[allow(dead_code, reason = "some parts are of other queries")]
+#[path = "../queries/nexmark/parts.rs"]
+mod parts;
 
 use std::fs;
 use std::io::Write;
@@ -87,12 +90,12 @@ fn hourly_by_the_minute(flow: Flow) -> Table<(u32, Window), u64> {
 
 /// The same of records as they usually are, ten times as long.
 fn bids_hourly<const KEYS: u64>(flow: Flow) -> Table<(u64, Window), u64> {
-    let bids = events::offers(&flow).key_by(|bid| bid.bidder % KEYS);
+    let bids = parts::offers(&flow).key_by(|bid| bid.bidder % KEYS);
     bids.window(tumbling(hours(1))).count()
 }
 
 fn bids_by_the_minute<const KEYS: u64>(flow: Flow) -> Table<(u64, Window), u64> {
-    let bids = events::offers(&flow).key_by(|bid| bid.bidder % KEYS);
+    let bids = parts::offers(&flow).key_by(|bid| bid.bidder % KEYS);
     bids.window(sliding(hours(1)).every(minutes(1))).count()
 }
 

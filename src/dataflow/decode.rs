@@ -171,17 +171,10 @@ pub fn guard_all<R>(mut pass: impl FnMut() -> R) -> R {
 }
 
 /// Runs user code that sees one record; a panic becomes the reason the record is rejected.
-#[inline]
 pub fn guard<R>(code: impl FnOnce() -> R) -> Result<R, String> {
     if CAUGHT.get() == Caught::Together {
         return Ok(code());
     }
-    guard_alone(code)
-}
-
-#[cold]
-#[inline(never)]
-fn guard_alone<R>(code: impl FnOnce() -> R) -> Result<R, String> {
     let outer = CAUGHT.replace(Caught::Alone);
     let result = catch_unwind(AssertUnwindSafe(code));
     CAUGHT.set(outer);

@@ -120,7 +120,6 @@ pub fn read_json<T: Event>(
 }
 
 /// Reads what is a record's JSON.
-#[inline]
 pub(super) fn parse_json<T: DeserializeOwned>(line: &[u8], json: &mut Reader) -> Result<T, String> {
     // serde would take an array for a struct, field by field: nobody means that.
     if line.first() == Some(&b'[') {
@@ -136,7 +135,6 @@ pub(super) fn parse_json<T: DeserializeOwned>(line: &[u8], json: &mut Reader) ->
 }
 
 /// Runs a type's own reading, which may be user code.
-#[inline]
 pub(super) fn received<T: Event, E: Display>(
     read: impl FnOnce() -> Result<T, E>,
     beside: &Envelope<'_>,
