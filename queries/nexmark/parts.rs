@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use waterclock::prelude::*;
 
-use super::events::{Bid, Line, Listed, Nexmark, Person, Priced, Shared};
+use super::events::{Auction, Bid, Line, Listed, Nexmark, Person, Priced, Shared};
 
 data! {
     /// What is sold by whom until when.
@@ -32,16 +32,22 @@ data! {
     }
 }
 
-/// As much of a record as most queries want: of auctions and bids, which are nearly all, no text.
+/// The numbers of auctions and bids, and of all else when it was.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(
-    rename_all = "lowercase",
-    try_from = "Line<Shared<Person>, Lot, Offer>"
-)]
+#[serde(rename_all = "lowercase", try_from = "Line<At, Lot, Offer>")]
 pub enum Numbers {
-    Person(Arc<Person>),
     Auction(Lot),
     Bid(Offer),
+    Other(Timestamp),
+}
+
+/// Who may sell and what is for sale, and of all else when it was.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", try_from = "Line<Shared<Person>, Lot, At>")]
+pub enum Sellers {
+    Person(Arc<Person>),
+    Auction(Lot),
+    Other(Timestamp),
 }
 
 /// What is wanted of bids, and of all else when it was.
@@ -128,14 +134,26 @@ of_bid! {
     }
 }
 
-impl TryFrom<Line<Shared<Person>, Lot, Offer>> for Numbers {
+impl TryFrom<Line<At, Lot, Offer>> for Numbers {
     type Error = &'static str;
 
-    fn try_from(line: Line<Shared<Person>, Lot, Offer>) -> Result<Numbers, Self::Error> {
+    fn try_from(line: Line<At, Lot, Offer>) -> Result<Numbers, Self::Error> {
         line.read(
-            |person| Numbers::Person(person.0),
+            |person| Numbers::Other(person.ts),
             Numbers::Auction,
             Numbers::Bid,
+        )
+    }
+}
+
+impl TryFrom<Line<Shared<Person>, Lot, At>> for Sellers {
+    type Error = &'static str;
+
+    fn try_from(line: Line<Shared<Person>, Lot, At>) -> Result<Sellers, Self::Error> {
+        line.read(
+            |person| Sellers::Person(person.0),
+            Sellers::Auction,
+            |bid| Sellers::Other(bid.ts),
         )
     }
 }
@@ -156,9 +174,9 @@ impl Event for Numbers {
     const STREAM: &'static str = Nexmark::STREAM;
     fn time(&self) -> Timestamp {
         match self {
-            Numbers::Person(person) => person.ts,
             Numbers::Auction(lot) => lot.ts,
             Numbers::Bid(offer) => offer.ts,
+            Numbers::Other(ts) => *ts,
         }
     }
 }
@@ -167,20 +185,48 @@ impl Part for Numbers {
     type Whole = Nexmark;
     fn of(whole: &Nexmark) -> Numbers {
         match whole {
-            Nexmark::Person(person) => Numbers::Person(Arc::clone(person)),
-            Nexmark::Auction(auction) => Numbers::Auction(Lot {
-                id: auction.id,
-                ts: auction.ts,
-                expires: auction.expires,
-                seller: auction.seller,
-                category: auction.category,
-            }),
+            Nexmark::Auction(auction) => Numbers::Auction(Lot::of(auction)),
             Nexmark::Bid(bid) => Numbers::Bid(Offer {
                 auction: bid.auction,
                 bidder: bid.bidder,
                 price: bid.price,
                 ts: bid.ts,
             }),
+            Nexmark::Person(person) => Numbers::Other(person.ts),
+        }
+    }
+}
+
+impl Event for Sellers {
+    const STREAM: &'static str = Nexmark::STREAM;
+    fn time(&self) -> Timestamp {
+        match self {
+            Sellers::Person(person) => person.ts,
+            Sellers::Auction(lot) => lot.ts,
+            Sellers::Other(ts) => *ts,
+        }
+    }
+}
+
+impl Part for Sellers {
+    type Whole = Nexmark;
+    fn of(whole: &Nexmark) -> Sellers {
+        match whole {
+            Nexmark::Person(person) => Sellers::Person(Arc::clone(person)),
+            Nexmark::Auction(auction) => Sellers::Auction(Lot::of(auction)),
+            Nexmark::Bid(bid) => Sellers::Other(bid.ts),
+        }
+    }
+}
+
+impl Lot {
+    fn of(auction: &Auction) -> Lot {
+        Lot {
+            id: auction.id,
+            ts: auction.ts,
+            expires: auction.expires,
+            seller: auction.seller,
+            category: auction.category,
         }
     }
 }
@@ -206,8 +252,16 @@ impl<B: OfBid> Part for Bids<B> {
 }
 
 pub fn people<'s>(flow: &Flow<'s>) -> Stream<'s, Arc<Person>> {
-    flow.part::<Numbers>().flat_map(|event| match event {
-        Numbers::Person(person) => Some(Arc::clone(person)),
+    flow.part::<Sellers>().flat_map(|event| match event {
+        Sellers::Person(person) => Some(Arc::clone(person)),
+        _ => None,
+    })
+}
+
+/// The numbers of auctions, for queries that want no bids.
+pub fn listings<'s>(flow: &Flow<'s>) -> Stream<'s, Lot> {
+    flow.part::<Sellers>().flat_map(|event| match event {
+        Sellers::Auction(lot) => Some(lot.clone()),
         _ => None,
     })
 }

@@ -1,6 +1,6 @@
 //! Who sells things of category 10 in three states.
 
-use super::parts::{lots, people};
+use super::parts::{listings, people};
 use waterclock::prelude::*;
 
 data! {
@@ -12,7 +12,7 @@ pub fn query(flow: Flow) -> Table<u64, Offer> {
         .filter(|person| ["OR", "ID", "CA"].contains(&&*person.state))
         .key_by(|person| person.id)
         .keep_forever();
-    lots(&flow)
+    listings(&flow)
         .filter(|auction| auction.category == 10)
         .key_by(|auction| auction.seller)
         .keep_forever()

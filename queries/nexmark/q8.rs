@@ -1,6 +1,6 @@
 //! Who came and sold something within the same ten seconds.
 
-use super::parts::{lots, people};
+use super::parts::{listings, people};
 use waterclock::prelude::*;
 
 data! {
@@ -8,7 +8,7 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Table<(u64, Window), Newcomer> {
-    let sellers = lots(&flow)
+    let sellers = listings(&flow)
         .key_by(|auction| auction.seller)
         .window(tumbling(seconds(10)))
         .count();
