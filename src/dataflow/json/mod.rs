@@ -1,4 +1,4 @@
-//! Records of JSON. What is ordinary about a text is read here, in little more than half of the time
+//! Records of JSON. What is ordinary about a text is read here, in little more than half the time
 //! that `serde_json` takes. The first thing that is not ends the attempt, whatever it is: then
 //! `serde_json` reads the text from its start, and says what is wrong with it, if anything is. So
 //! what counts as JSON, what becomes of it, and every error are `serde_json`'s.
@@ -255,7 +255,7 @@ impl<'de> SeqAccess<'de> for Parts<'_, 'de, '_> {
     }
 }
 
-/// What is read here of no field's name and no value.
+/// Kinds that are never read here.
 macro_rules! left_to_serde_json {
     ($($method:ident)*) => { $(
         fn $method<V: Visitor<'de>>(self, _to: V) -> Result<V::Value, Unusual> {

@@ -83,7 +83,7 @@ impl<'de> Cursor<'de> {
         Err(Unusual)
     }
 
-    /// A number without a fraction or an exponent, of at most 18 digits, and whether it is negative.
+    /// A number of at most 18 digits without a fraction or an exponent, and whether it is negative.
     #[inline(always)]
     pub fn whole_number(&mut self) -> Option<(i64, bool)> {
         let bytes = self.text.as_bytes();
@@ -100,7 +100,8 @@ impl<'de> Cursor<'de> {
         }
         // At the end of a text there are fewer than eight bytes.
         while let Some(digit @ b'0'..=b'9') = bytes.get(end) {
-            number = number.wrapping_mul(10) + u64::from(digit - b'0');
+            let digit = u64::from(digit - b'0');
+            number = number.wrapping_mul(10).wrapping_add(digit);
             end += 1;
         }
         let len = end - start;
