@@ -103,7 +103,7 @@ of_bid! {
         auction: u64,
         bidder: u64,
         price: u64,
-        #[serde(alias = "dateTime")]
+        #[serde(rename = "dateTime")]
         ts: Timestamp,
         extra: Text,
     }

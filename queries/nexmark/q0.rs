@@ -1,10 +1,18 @@
 //! Every bid as it is: what passing a record through costs.
 
-use std::sync::Arc;
-
 use super::parts::{Remark, of_bids};
 use waterclock::prelude::*;
 
-pub fn query(flow: Flow) -> Stream<Arc<Remark>> {
-    of_bids(&flow)
+data! {
+    pub struct Passed { auction: u64, bidder: u64, price: u64, ts: Timestamp, extra: Text }
+}
+
+pub fn query(flow: Flow) -> Stream<Passed> {
+    of_bids::<Remark>(&flow).map(|bid| Passed {
+        auction: bid.auction,
+        bidder: bid.bidder,
+        price: bid.price,
+        ts: bid.ts,
+        extra: bid.extra.clone(),
+    })
 }

@@ -8,20 +8,21 @@
     reason = "records are read 4% faster than with a hint"
 )]
 
+#[cfg(test)]
+mod odd_types;
+mod parts;
 mod scan;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod variants;
 
+use std::cell::Cell;
 use std::fmt::{self, Display};
 
-use serde::de::value::BorrowedStrDeserializer;
-use serde::de::{
-    self, Deserialize, DeserializeSeed, Deserializer, EnumAccess, IgnoredAny, MapAccess, SeqAccess,
-    VariantAccess, Visitor,
-};
-use serde::forward_to_deserialize_any;
+use serde::de::{self, Deserialize, Deserializer, IgnoredAny, Visitor};
 
+use parts::Parts;
 use scan::Cursor;
 use shape::Shape;
 
@@ -44,7 +45,7 @@ impl Reader {
     pub fn read<'de, T: Deserialize<'de>>(&mut self, text: &'de str) -> serde_json::Result<T> {
         match self.ordinary(text) {
             Ok(value) => Ok(value),
-            Err(Unusual) => unusual(text),
+            Err(_) => unusual(text),
         }
     }
 
@@ -54,13 +55,16 @@ impl Reader {
             text: Cursor::new(text),
             room: DEPTH,
             names: 0,
+            is_value_due: false,
             shape: &mut self.shape,
         };
+        MET.set(false);
         let value = T::deserialize(&mut json)?;
-        match json.text.next() {
-            None => Ok(value),
-            Some(_) => Err(Unusual),
+        // A type may take an error for a value; it would have been another error, if any.
+        if json.text.next().is_some() || MET.get() {
+            return Err(Unusual::new());
         }
+        Ok(value)
     }
 }
 
@@ -69,9 +73,22 @@ fn unusual<'de, T: Deserialize<'de>>(text: &'de str) -> serde_json::Result<T> {
     serde_json::from_str(text)
 }
 
+thread_local! {
+    /// Whether anything unusual was met in the text that is read.
+    static MET: Cell<bool> = const { Cell::new(false) };
+}
+
 /// Something that is not read here, or that is wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Unusual;
+#[derive(Debug, PartialEq, Eq)]
+struct Unusual(());
+
+impl Unusual {
+    #[cold]
+    fn new() -> Self {
+        MET.set(true);
+        Unusual(())
+    }
+}
 
 impl Display for Unusual {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -83,7 +100,7 @@ impl std::error::Error for Unusual {}
 
 impl de::Error for Unusual {
     fn custom<T: Display>(_: T) -> Self {
-        Unusual
+        Unusual::new()
     }
 }
 
@@ -94,6 +111,8 @@ struct Json<'de, 's> {
     room: u8,
     /// How many names of fields there were.
     names: usize,
+    /// Whether a name was given out, but not yet its value.
+    is_value_due: bool,
     shape: &'s mut Shape,
 }
 
@@ -102,7 +121,7 @@ impl<'de, 's> Json<'de, 's> {
     fn string<V: Visitor<'de>>(&mut self, to: V) -> Result<V::Value, Unusual> {
         match self.text.plain_string() {
             Some(string) => to.visit_borrowed_str(string),
-            None => self.literal(Cursor::string, to),
+            None => self.literal(Cursor::string, |json| json.deserialize_any(to)),
         }
     }
 
@@ -111,27 +130,27 @@ impl<'de, 's> Json<'de, 's> {
         match self.text.whole_number() {
             Some((number, false)) => to.visit_u64(number.unsigned_abs()),
             Some((number, true)) => to.visit_i64(number),
-            None => self.literal(Cursor::number, to),
+            None => self.literal(Cursor::number, |json| json.deserialize_any(to)),
         }
     }
 
     /// What `serde_json` is to read, alone.
     #[cold]
-    fn literal<V: Visitor<'de>>(
+    fn literal<R>(
         &mut self,
         end: impl FnOnce(&mut Cursor<'de>) -> Result<&'de str, Unusual>,
-        to: V,
-    ) -> Result<V::Value, Unusual> {
-        let mut json = serde_json::Deserializer::from_str(end(&mut self.text)?);
-        let value = json.deserialize_any(to);
-        json.end().and(value).map_err(|_| Unusual)
+        read: impl FnOnce(&mut SerdeJson<'de>) -> serde_json::Result<R>,
+    ) -> Result<R, Unusual> {
+        let mut json = SerdeJson::from_str(end(&mut self.text)?);
+        let value = read(&mut json);
+        json.end().and(value).map_err(|_| Unusual::new())
     }
 
     /// The name of a field.
     #[inline(always)]
     fn name(&mut self) -> Result<&'de str, Unusual> {
         self.text.next();
-        let name = self.text.plain_string().ok_or(Unusual)?;
+        let name = self.text.plain_string().ok_or_else(Unusual::new)?;
         self.text.take(b':')?;
         Ok(name)
     }
@@ -144,7 +163,7 @@ impl<'de, 's> Json<'de, 's> {
         read: impl FnOnce(Parts<'_, 'de, 's>) -> Result<R, Unusual>,
     ) -> Result<R, Unusual> {
         self.text.take(open)?;
-        self.room = self.room.checked_sub(1).ok_or(Unusual)?;
+        self.room = self.room.checked_sub(1).ok_or_else(Unusual::new)?;
         // The result stays where it is: taken out and put back it would be copied.
         let read = read(Parts {
             json: self,
@@ -152,10 +171,13 @@ impl<'de, 's> Json<'de, 's> {
             is_first: true,
         });
         self.room += 1;
-        if self.text.take(close).is_err() {
-            return Err(Unusual);
+        if self.is_value_due {
+            return Err(Unusual::new());
         }
-        read
+        match self.text.take(close) {
+            Ok(()) => read,
+            Err(unusual) => Err(unusual),
+        }
     }
 
     /// Passes over a value of any kind.
@@ -163,7 +185,7 @@ impl<'de, 's> Json<'de, 's> {
         match self.text.next() {
             Some(b'"') => match self.text.plain_string() {
                 Some(_) => Ok(()),
-                None => self.literal(Cursor::string, IgnoredAny).map(|_| ()),
+                None => self.literal(Cursor::string, ignored),
             },
             Some(b'n') => self.text.word("null"),
             Some(b't') => self.text.word("true"),
@@ -183,85 +205,16 @@ impl<'de, 's> Json<'de, 's> {
             }),
             _ => match self.text.whole_number() {
                 Some(_) => Ok(()),
-                None => self.literal(Cursor::number, IgnoredAny).map(|_| ()),
+                None => self.literal(Cursor::number, ignored),
             },
         }
     }
 }
 
-/// The fields of an object or the items of an array, one by one.
-struct Parts<'a, 'de, 's> {
-    json: &'a mut Json<'de, 's>,
-    close: u8,
-    is_first: bool,
-}
+type SerdeJson<'de> = serde_json::Deserializer<serde_json::de::StrRead<'de>>;
 
-impl Parts<'_, '_, '_> {
-    #[inline(always)]
-    fn is_another(&mut self) -> Result<bool, Unusual> {
-        if self.json.text.next() == Some(self.close) {
-            return Ok(false);
-        }
-        if !self.is_first {
-            self.json.text.take(b',')?;
-        }
-        self.is_first = false;
-        Ok(true)
-    }
-}
-
-impl<'de> MapAccess<'de> for Parts<'_, 'de, '_> {
-    type Error = Unusual;
-
-    #[inline(always)]
-    fn next_key_seed<K: DeserializeSeed<'de>>(
-        &mut self,
-        seed: K,
-    ) -> Result<Option<K::Value>, Unusual> {
-        let Json {
-            text, names, shape, ..
-        } = &mut *self.json;
-        let (nth, is_first, before) = (*names, self.is_first, *text);
-        *names += 1;
-        if let Some(name) = shape.expected(nth, is_first, text) {
-            self.is_first = false;
-            return seed.deserialize(Key(name)).map(Some);
-        }
-        if !self.is_another()? {
-            return Ok(None);
-        }
-        let name = self.json.name()?;
-        self.json.shape.expect(nth, is_first, before, name.len());
-        seed.deserialize(Key(name)).map(Some)
-    }
-
-    #[inline(always)]
-    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Unusual> {
-        seed.deserialize(&mut *self.json)
-    }
-}
-
-impl<'de> SeqAccess<'de> for Parts<'_, 'de, '_> {
-    type Error = Unusual;
-
-    fn next_element_seed<S: DeserializeSeed<'de>>(
-        &mut self,
-        seed: S,
-    ) -> Result<Option<S::Value>, Unusual> {
-        if !self.is_another()? {
-            return Ok(None);
-        }
-        seed.deserialize(&mut *self.json).map(Some)
-    }
-}
-
-/// Kinds that are never read here.
-macro_rules! left_to_serde_json {
-    ($($method:ident)*) => { $(
-        fn $method<V: Visitor<'de>>(self, _to: V) -> Result<V::Value, Unusual> {
-            Err(Unusual)
-        }
-    )* };
+fn ignored(json: &mut SerdeJson<'_>) -> serde_json::Result<()> {
+    IgnoredAny::deserialize(json).map(|_| ())
 }
 
 /// Values that are of this kind and no other.
@@ -273,46 +226,6 @@ macro_rules! only {
             self.$kind(to)
         }
     )* };
-}
-
-/// The name of a field, which is a text. As a number or the like it is left to `serde_json`.
-struct Key<'de>(&'de str);
-
-impl<'de> Deserializer<'de> for Key<'de> {
-    type Error = Unusual;
-
-    #[inline(always)]
-    fn deserialize_any<V: Visitor<'de>>(self, to: V) -> Result<V::Value, Unusual> {
-        to.visit_borrowed_str(self.0)
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        to: V,
-    ) -> Result<V::Value, Unusual> {
-        to.visit_newtype_struct(self)
-    }
-
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        _variants: &'static [&'static str],
-        to: V,
-    ) -> Result<V::Value, Unusual> {
-        to.visit_enum(BorrowedStrDeserializer::new(self.0))
-    }
-
-    left_to_serde_json! {
-        deserialize_bool deserialize_option deserialize_bytes deserialize_byte_buf
-        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
-        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
-        deserialize_f32 deserialize_f64
-    }
-
-    forward_to_deserialize_any! {
-        char str string identifier ignored_any unit unit_struct seq tuple tuple_struct map struct
-    }
 }
 
 impl<'de> Deserializer<'de> for &mut Json<'de, '_> {
@@ -408,11 +321,11 @@ impl<'de> Deserializer<'de> for &mut Json<'de, '_> {
         _variants: &'static [&'static str],
         to: V,
     ) -> Result<V::Value, Unusual> {
-        if self.text.next() == Some(b'{') {
-            return self.within(*b"{}", |fields| to.visit_enum(fields));
+        match self.text.next() {
+            Some(b'{') => self.within(*b"{}", |fields| to.visit_enum(fields)),
+            Some(b'"') => to.visit_enum(self),
+            _ => Err(Unusual::new()),
         }
-        let variant = self.text.plain_string().ok_or(Unusual)?;
-        to.visit_enum(BorrowedStrDeserializer::new(variant))
     }
 
     #[inline(always)]
@@ -430,43 +343,24 @@ impl<'de> Deserializer<'de> for &mut Json<'de, '_> {
             deserialize_u16 deserialize_u32 deserialize_u64 deserialize_f32 deserialize_f64
     }
 
-    // Numbers of 128 bits have more digits than are read here; bytes need not be text.
-    left_to_serde_json! {
-        deserialize_i128 deserialize_u128 deserialize_bytes deserialize_byte_buf
-    }
-}
-
-/// The one variant of an object that is an enum's value.
-impl<'de> EnumAccess<'de> for Parts<'_, 'de, '_> {
-    type Error = Unusual;
-    type Variant = Self;
-
-    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self), Unusual> {
-        let variant = seed.deserialize(Key(self.json.name()?))?;
-        Ok((variant, self))
-    }
-}
-
-impl<'de> VariantAccess<'de> for Parts<'_, 'de, '_> {
-    type Error = Unusual;
-
-    fn unit_variant(self) -> Result<(), Unusual> {
-        Deserialize::deserialize(self.json)
+    fn deserialize_i128<V: Visitor<'de>>(self, to: V) -> Result<V::Value, Unusual> {
+        self.text.next();
+        self.literal(Cursor::number, |json| json.deserialize_i128(to))
     }
 
-    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, Unusual> {
-        seed.deserialize(self.json)
+    fn deserialize_u128<V: Visitor<'de>>(self, to: V) -> Result<V::Value, Unusual> {
+        self.text.next();
+        self.literal(Cursor::number, |json| json.deserialize_u128(to))
     }
 
-    fn tuple_variant<V: Visitor<'de>>(self, _len: usize, to: V) -> Result<V::Value, Unusual> {
-        self.json.deserialize_seq(to)
+    fn deserialize_bytes<V: Visitor<'de>>(self, to: V) -> Result<V::Value, Unusual> {
+        match self.text.next() {
+            Some(b'[') => self.deserialize_seq(to),
+            _ => self.literal(Cursor::string, |json| json.deserialize_bytes(to)),
+        }
     }
 
-    fn struct_variant<V: Visitor<'de>>(
-        self,
-        _fields: &'static [&'static str],
-        to: V,
-    ) -> Result<V::Value, Unusual> {
-        self.json.deserialize_map(to)
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, to: V) -> Result<V::Value, Unusual> {
+        self.deserialize_bytes(to)
     }
 }

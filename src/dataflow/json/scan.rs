@@ -36,7 +36,7 @@ impl<'de> Cursor<'de> {
     #[inline(always)]
     pub fn take(&mut self, byte: u8) -> Result<(), Unusual> {
         if self.next() != Some(byte) {
-            return Err(Unusual);
+            return Err(Unusual::new());
         }
         self.at += 1;
         Ok(())
@@ -45,7 +45,7 @@ impl<'de> Cursor<'de> {
     /// Passes over this word.
     pub fn word(&mut self, word: &str) -> Result<(), Unusual> {
         if !self.rest().starts_with(word.as_bytes()) {
-            return Err(Unusual);
+            return Err(Unusual::new());
         }
         self.at += word.len();
         Ok(())
@@ -80,7 +80,7 @@ impl<'de> Cursor<'de> {
             }
             end += 2;
         }
-        Err(Unusual)
+        Err(Unusual::new())
     }
 
     /// A number of at most 18 digits without a fraction or an exponent, and whether it is negative.
@@ -136,7 +136,7 @@ impl<'de> Cursor<'de> {
     fn literal(&mut self, len: usize) -> Result<&'de str, Unusual> {
         let start = self.at;
         self.at += len;
-        self.text.get(start..self.at).ok_or(Unusual)
+        self.text.get(start..self.at).ok_or_else(Unusual::new)
     }
 }
 

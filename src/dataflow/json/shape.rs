@@ -7,13 +7,27 @@ const NAMES: usize = 16;
 
 /// The names of a text's fields, in their order. Most texts have those of the one before, and to
 /// see that is cheaper than to look for where a name ends.
-#[derive(Default)]
 pub(super) struct Shape {
     names: [Name; NAMES],
 }
 
+impl Default for Shape {
+    fn default() -> Self {
+        // No text has bytes like these.
+        let none = Name {
+            bytes: u128::MAX,
+            others: 0,
+            before: 1,
+            is_first: false,
+        };
+        Shape {
+            names: [none; NAMES],
+        }
+    }
+}
+
 /// A name with what is around it, as in `,"name":`, if that is not longer than sixteen bytes.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Name {
     bytes: u128,
     /// How many of them are not part of it.
@@ -35,7 +49,6 @@ impl Shape {
     ) -> Option<&'de str> {
         let name = self.names.get(nth)?;
         let next = u128::from_le_bytes(*text.rest().first_chunk()?);
-        // One that was never set is sixteen zero bytes, which JSON has nowhere.
         if (next ^ name.bytes) << (8 * name.others) != 0 || name.is_first != is_first {
             return None;
         }
