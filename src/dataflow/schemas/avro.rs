@@ -123,6 +123,7 @@ impl<'r, 'de> Datum<'r, 'de> {
             layout: self.layout,
             node: self.layout.node(item),
             in_block: 0,
+            left_behind: None,
             ended: false,
         };
         let value = visit(visitor, &mut items)?;
@@ -326,6 +327,8 @@ struct Items<'r, 'de> {
     layout: &'r Layout,
     node: &'r Node,
     in_block: u64,
+    /// How many bytes must be left behind the block, if it says how long it is.
+    left_behind: Option<usize>,
     ended: bool,
 }
 
@@ -333,8 +336,16 @@ impl<'de> Items<'_, 'de> {
     /// Whether there is another item, which then has to be read.
     fn next(&mut self) -> Result<bool, Fault> {
         if self.in_block == 0 && !self.ended {
-            self.in_block = self.input.block()?.0;
-            self.ended = self.in_block == 0;
+            let is_other = |left: usize| left != self.input.left();
+            // Who passes over a block goes by its length: it has to be what it says.
+            if self.left_behind.is_some_and(is_other) {
+                return Err(Fault::new("a block that is not as long as it says"));
+            }
+            let (count, size) = self.input.block()?;
+            let behind = |size| self.input.left().checked_sub(size);
+            self.left_behind = size.map(|size| behind(size).unwrap_or(usize::MAX));
+            self.in_block = count;
+            self.ended = count == 0;
         }
         if self.ended {
             return Ok(false);

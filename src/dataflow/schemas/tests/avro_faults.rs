@@ -95,6 +95,13 @@ fn a_fault_names_its_field() {
         said::<Click>(&list, &[0]),
         "an array where a record is wanted"
     );
+    let ints = avro(r#"{"type":"array","items":"int"}"#);
+    for data in [&[1, 4, 2, 0][..], &[1, 200, 1, 2, 0], &[3, 2, 2, 2, 0]] {
+        assert_eq!(
+            said::<Vec<i32>>(&ints, data),
+            "a block that is not as long as it says"
+        );
+    }
     let list = click(r#"{"name":"user","type":{"type":"array","items":"int"}}"#);
     assert_eq!(
         said::<Click>(&list, &[0]),
