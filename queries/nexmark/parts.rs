@@ -21,17 +21,6 @@ data! {
     }
 }
 
-data! {
-    /// Who offers how much for what.
-    pub struct Offer {
-        auction: u64,
-        bidder: u64,
-        price: u64,
-        #[serde(rename = "dateTime")]
-        ts: Timestamp,
-    }
-}
-
 /// The numbers of auctions and bids, and of all else when it was.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", try_from = "Line<At, Lot, Offer>")]
@@ -95,6 +84,17 @@ macro_rules! of_bid {
             }
         }
     };
+}
+
+of_bid! {
+    /// Who offers how much for what.
+    Offer {
+        auction: u64,
+        bidder: u64,
+        price: u64,
+        #[serde(rename = "dateTime")]
+        ts: Timestamp,
+    }
 }
 
 of_bid! {
@@ -186,12 +186,7 @@ impl Part for Numbers {
     fn of(whole: &Nexmark) -> Numbers {
         match whole {
             Nexmark::Auction(auction) => Numbers::Auction(Lot::of(auction)),
-            Nexmark::Bid(bid) => Numbers::Bid(Offer {
-                auction: bid.auction,
-                bidder: bid.bidder,
-                price: bid.price,
-                ts: bid.ts,
-            }),
+            Nexmark::Bid(bid) => Numbers::Bid(Offer::of(bid)),
             Nexmark::Person(person) => Numbers::Other(person.ts),
         }
     }

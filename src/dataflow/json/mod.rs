@@ -25,6 +25,7 @@ use serde::de::{self, Deserialize, Deserializer, IgnoredAny, Visitor};
 use parts::Parts;
 use scan::Cursor;
 use shape::Shape;
+use variants::Alone;
 
 /// How deep values may lie in each other here. `serde_json` allows 127.
 const DEPTH: u8 = 32;
@@ -323,7 +324,7 @@ impl<'de> Deserializer<'de> for &mut Json<'de, '_> {
     ) -> Result<V::Value, Unusual> {
         match self.text.next() {
             Some(b'{') => self.within(*b"{}", |fields| to.visit_enum(fields)),
-            Some(b'"') => to.visit_enum(self),
+            Some(b'"') => to.visit_enum(Alone(self)),
             _ => Err(Unusual::new()),
         }
     }

@@ -3,6 +3,7 @@
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
+use super::variants::Alone;
 use super::{Json, Unusual};
 
 /// The fields of an object or the items of an array, one by one.
@@ -119,7 +120,7 @@ impl<'de> Deserializer<'de> for Key<'de> {
         _variants: &'static [&'static str],
         to: V,
     ) -> Result<V::Value, Unusual> {
-        to.visit_enum(self)
+        to.visit_enum(Alone(self))
     }
 
     left_to_serde_json! {

@@ -2,23 +2,25 @@
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, EnumAccess, VariantAccess, Visitor};
 
-use super::parts::{Key, Parts};
-use super::{Json, Unusual};
+use super::Unusual;
+use super::parts::Parts;
 
-/// A variant that is a string.
-impl<'de> EnumAccess<'de> for &mut Json<'de, '_> {
+/// A variant that is a string, which nothing follows.
+pub(super) struct Alone<D>(pub D);
+
+impl<'de, D: Deserializer<'de, Error = Unusual>> EnumAccess<'de> for Alone<D> {
     type Error = Unusual;
-    type Variant = Alone;
+    type Variant = Alone<()>;
 
-    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Alone), Unusual> {
-        Ok((seed.deserialize(self)?, Alone))
+    fn variant_seed<S: DeserializeSeed<'de>>(
+        self,
+        seed: S,
+    ) -> Result<(S::Value, Alone<()>), Unusual> {
+        Ok((seed.deserialize(self.0)?, Alone(())))
     }
 }
 
-/// What a variant holds that is a string: nothing.
-pub(super) struct Alone;
-
-impl<'de> VariantAccess<'de> for Alone {
+impl<'de> VariantAccess<'de> for Alone<()> {
     type Error = Unusual;
 
     fn unit_variant(self) -> Result<(), Unusual> {
@@ -75,15 +77,5 @@ impl<'de> VariantAccess<'de> for Parts<'_, 'de, '_> {
         to: V,
     ) -> Result<V::Value, Unusual> {
         self.json.deserialize_map(to)
-    }
-}
-
-/// A variant that is the name of a field.
-impl<'de> EnumAccess<'de> for Key<'de> {
-    type Error = Unusual;
-    type Variant = Alone;
-
-    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Alone), Unusual> {
-        Ok((seed.deserialize(self)?, Alone))
     }
 }
