@@ -14,8 +14,9 @@ use super::aggregate::Aggregate;
 use super::changes::{Changes, Lasting, identity_of};
 use super::clock::Clock;
 use super::decode::{Batch, Rec};
+use super::dense::Dense;
 use super::feed::Mark;
-use super::folding::{Map, add, fold};
+use super::folding::fold;
 use super::vault::Boundary;
 use crate::row::EncodeError;
 use crate::time::Epoch;
@@ -65,7 +66,7 @@ pub fn combine<T, K: Hash + Eq, A: Aggregate<T>>(
 pub struct Totals<K, T, A: Aggregate<T>> {
     aggregate: Rc<A>,
     changes: Changes<Total<K, A::Acc>>,
-    accs: Map<K, A::Acc>,
+    accs: Dense<K, A::Acc>,
     /// Whether only the rows at the end are wanted.
     final_only: bool,
 }
@@ -85,7 +86,7 @@ where
         Totals {
             aggregate,
             changes: Changes::new(boundary, owns),
-            accs: Map::default(),
+            accs: Dense::default(),
             final_only,
         }
     }
@@ -126,10 +127,12 @@ where
         out: &mut Vec<((K, A::Out), Epoch, isize)>,
     ) {
         let Total { key, acc } = event;
-        if self.final_only {
-            add(&mut self.accs, key, &acc, &*self.aggregate);
-        } else {
+        if !self.final_only {
             self.show(epoch, key, acc, out);
+        } else if let Some(sum) = self.accs.get_mut(&key) {
+            self.aggregate.merge(sum, &acc);
+        } else {
+            self.accs.insert(key, acc);
         }
     }
 

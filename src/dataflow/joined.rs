@@ -1,16 +1,17 @@
 //! The join of two tables: each change meets the rows that the other side has for its key.
 //!
-//! A side's rows of a key are the changes it had, in a list. A join is linear in its changes, so
-//! it makes no difference that a row and its removal are both in the list; they are taken out
-//! before they are half of it. So a change costs what it meets, with no order to keep. Behind the
-//! boundaries: nothing of this is saved.
+//! What a key has is found once for both: a list for each side of the changes it had. A join is
+//! linear in its changes, so it makes no difference that a row and its removal are both in the
+//! list; they are taken out before they are half of it. So a change costs what it meets, with no
+//! order to keep. Behind the boundaries: nothing of this is saved.
 
 use std::hash::Hash;
+use std::slice::from_ref;
 
 use differential_dataflow::consolidation::consolidate_slice;
 use smallvec::SmallVec;
 
-use super::folding::Map;
+use super::dense::Dense;
 use super::intervals::Side;
 use super::settling::{FinalAt, Settling};
 use crate::time::Epoch;
@@ -20,8 +21,7 @@ pub type Change<K, A, B> = ((K, Side<A, B>), Epoch, isize);
 
 /// One worker's share of a join.
 pub struct Joined<K, A, B> {
-    lefts: Rows<K, A>,
-    rights: Rows<K, B>,
+    groups: Dense<K, Group<A, B>>,
     settling: Settling<K>,
 }
 
@@ -29,8 +29,7 @@ impl<K: Clone + Hash + Eq, A: Ord, B: Ord> Joined<K, A, B> {
     /// A join of no rows; of keys that are settled none are kept.
     pub fn new(settled_at: Option<FinalAt<K>>) -> Self {
         Joined {
-            lefts: Rows(Map::default()),
-            rights: Rows(Map::default()),
+            groups: Dense::default(),
             settling: Settling::new(settled_at),
         }
     }
@@ -46,78 +45,139 @@ impl<K: Clone + Hash + Eq, A: Ord, B: Ord> Joined<K, A, B> {
         out: &mut Vec<((K, P), Epoch, isize)>,
     ) {
         for ((key, side), _, diff) in changes {
-            match side {
+            let settling = &mut self.settling;
+            let (key, group) = self.groups.get_or_insert(key, |key| {
+                settling.note(key);
+                Group::Empty
+            });
+            match &side {
                 Side::Left(left) => {
-                    let met = self.rights.of(&key).iter();
-                    out.extend(met.map(|(right, times)| {
-                        ((key.clone(), pair(&left, right)), epoch, diff * times)
+                    out.extend(group.rights().iter().map(|(right, times)| {
+                        ((key.clone(), pair(left, right)), epoch, diff * times)
                     }));
-                    self.lefts.change(key, left, diff, &mut self.settling);
                 }
                 Side::Right(right) => {
-                    let met = self.lefts.of(&key).iter();
-                    out.extend(met.map(|(left, times)| {
-                        ((key.clone(), pair(left, &right)), epoch, diff * times)
+                    out.extend(group.lefts().iter().map(|(left, times)| {
+                        ((key.clone(), pair(left, right)), epoch, diff * times)
                     }));
-                    self.rights.change(key, right, diff, &mut self.settling);
                 }
+            }
+            *group = std::mem::take(group).changed(side, diff);
+            if group.is_empty() {
+                let key = key.clone();
+                self.groups.remove(&key);
             }
         }
         for key in self.settling.settled(watermark) {
-            self.lefts.0.remove(&key);
-            self.rights.0.remove(&key);
+            self.groups.remove(&key);
         }
     }
 }
 
-/// The rows of one side.
-struct Rows<K, V>(Map<K, Group<V>>);
+/// The changes of one key. Many a key has a single row, which needs no memory of its own.
+#[derive(Default)]
+enum Group<A, B> {
+    #[default]
+    Empty,
+    Left((A, isize)),
+    Right((B, isize)),
+    Many(Box<(Changes<A>, Changes<B>)>),
+}
 
-/// The changes of one key.
-struct Group<V> {
-    /// Many a key has a single row, which needs no memory of its own.
-    changes: SmallVec<[(V, isize); 1]>,
+impl<A: Ord, B: Ord> Group<A, B> {
+    fn lefts(&self) -> &[(A, isize)] {
+        match self {
+            Group::Left(change) => from_ref(change),
+            Group::Many(sides) => &sides.0.list,
+            Group::Empty | Group::Right(_) => &[],
+        }
+    }
+
+    fn rights(&self) -> &[(B, isize)] {
+        match self {
+            Group::Right(change) => from_ref(change),
+            Group::Many(sides) => &sides.1.list,
+            Group::Empty | Group::Left(_) => &[],
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Group::Empty => true,
+            Group::Left((_, times)) | Group::Right((_, times)) => *times == 0,
+            Group::Many(sides) => sides.0.list.is_empty() && sides.1.list.is_empty(),
+        }
+    }
+
+    fn changed(self, side: Side<A, B>, diff: isize) -> Self {
+        match (self, side) {
+            (Group::Empty, Side::Left(row)) => Group::Left((row, diff)),
+            (Group::Empty, Side::Right(row)) => Group::Right((row, diff)),
+            (Group::Left((one, times)), Side::Left(row)) if one == row => {
+                Group::Left((one, times + diff))
+            }
+            (Group::Right((one, times)), Side::Right(row)) if one == row => {
+                Group::Right((one, times + diff))
+            }
+            (group, side) => {
+                let mut sides = group.into_sides();
+                match side {
+                    Side::Left(row) => sides.0.push(row, diff),
+                    Side::Right(row) => sides.1.push(row, diff),
+                }
+                Group::Many(sides)
+            }
+        }
+    }
+
+    #[allow(
+        clippy::unnecessary_box_returns,
+        reason = "what is in a box stays in it"
+    )]
+    fn into_sides(self) -> Box<(Changes<A>, Changes<B>)> {
+        let (mut lefts, mut rights) = (Changes::default(), Changes::default());
+        match self {
+            Group::Many(sides) => return sides,
+            Group::Empty => {}
+            Group::Left((row, diff)) => lefts.push(row, diff),
+            Group::Right((row, diff)) => rights.push(row, diff),
+        }
+        Box::new((lefts, rights))
+    }
+}
+
+/// The changes that one side of a key had.
+struct Changes<V> {
+    list: SmallVec<[(V, isize); 1]>,
     /// How many rows they take away.
     removed: usize,
 }
 
-impl<K: Clone + Hash + Eq, V: Ord> Rows<K, V> {
-    fn of(&self, key: &K) -> &[(V, isize)] {
-        self.0.get(key).map_or(&[], |group| &group.changes)
-    }
-
-    fn change(&mut self, key: K, row: V, diff: isize, settling: &mut Settling<K>) {
-        use std::collections::hash_map::Entry;
-        match self.0.entry(key) {
-            Entry::Vacant(slot) => {
-                settling.note(slot.key());
-                let changes = SmallVec::from([(row, diff)]);
-                let removed = removed(diff);
-                slot.insert(Group { changes, removed });
-            }
-            Entry::Occupied(mut slot) => {
-                let group = slot.get_mut();
-                group.changes.push((row, diff));
-                group.removed += removed(diff);
-                if 4 * group.removed >= group.changes.len() {
-                    group.net();
-                }
-                if group.changes.is_empty() {
-                    slot.remove();
-                }
-            }
+impl<V> Default for Changes<V> {
+    fn default() -> Self {
+        Changes {
+            list: SmallVec::new(),
+            removed: 0,
         }
     }
 }
 
-impl<V: Ord> Group<V> {
-    fn net(&mut self) {
-        let left = consolidate_slice(&mut self.changes);
-        self.changes.truncate(left);
-        if self.changes.capacity() > 2 * left {
-            self.changes.shrink_to_fit();
+impl<V: Ord> Changes<V> {
+    fn push(&mut self, row: V, diff: isize) {
+        self.list.push((row, diff));
+        self.removed += removed(diff);
+        if self.removed > 0 && 4 * self.removed >= self.list.len() {
+            self.net();
         }
-        self.removed = self.changes.iter().map(|(_, diff)| removed(*diff)).sum();
+    }
+
+    fn net(&mut self) {
+        let left = consolidate_slice(&mut self.list);
+        self.list.truncate(left);
+        if self.list.capacity() > 2 * left {
+            self.list.shrink_to_fit();
+        }
+        self.removed = self.list.iter().map(|(_, diff)| removed(*diff)).sum();
     }
 }
 
@@ -137,9 +197,10 @@ mod tests {
 
     type Bag<R> = BTreeMap<R, isize>;
 
-    impl<K, V> Rows<K, V> {
+    impl<K, A: Ord, B: Ord> Joined<K, A, B> {
         fn listed(&self) -> usize {
-            self.0.values().map(|group| group.changes.len()).sum()
+            let listed = |group: &Group<A, B>| group.lefts().len() + group.rights().len();
+            self.groups.values().map(listed).sum()
         }
     }
 
@@ -165,10 +226,7 @@ mod tests {
         let mut epoch = |watermark, changes: Vec<(i64, Side<u8, u8>)>| {
             let changes = changes.into_iter().map(|change| (change, 1, 1)).collect();
             joined.retire(1, watermark, changes, |a, b| (*a, *b), &mut out);
-            (
-                out.drain(..).count(),
-                joined.lefts.listed() + joined.rights.listed(),
-            )
+            (out.drain(..).count(), joined.listed())
         };
         let both = vec![(5, Side::Left(1)), (9, Side::Left(2)), (5, Side::Right(3))];
         assert_eq!(epoch(4, both), (1, 3));
@@ -215,7 +273,7 @@ mod tests {
                 }
                 prop_assert_eq!(&pairs, &naive(&lefts, &rights));
                 let rows: isize = lefts.values().chain(rights.values()).sum();
-                let listed = joined.lefts.listed() + joined.rights.listed();
+                let listed = joined.listed();
                 prop_assert!(listed <= 2 * rows.unsigned_abs(), "{listed} of {rows} rows");
             }
         }

@@ -19,6 +19,7 @@
 //! * [`counted`]: the boundary of windows by number
 //! * [`several`]: aggregates made of others
 //! * [`sketches`]: aggregates that estimate
+//! * `dense`: the map of what is held by key, be it of millions
 //! * `folding`: records into accumulators
 //! * `running`: sums of windows that overlap
 //! * [`windows`]: the window boundary
@@ -46,6 +47,7 @@ pub mod clock;
 pub mod counted;
 mod debezium;
 pub mod decode;
+mod dense;
 pub mod feed;
 mod folding;
 pub mod forever;

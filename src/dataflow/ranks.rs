@@ -7,28 +7,36 @@
 use std::collections::BTreeMap;
 use std::hash::Hash;
 
+use smallvec::SmallVec;
+
 use super::clock::Clock;
+use super::dense::Dense;
 use super::feed::Mark;
-use super::folding::Map;
 use super::settling::{FinalAt, Settling};
 use crate::time::Epoch;
 
 /// A change of what is ranked: a key and a row.
 pub type Change<K, R> = ((K, R), Epoch, isize);
 
+/// How many rows of a key lie in a list. To move them costs less than a tree of them does.
+const FEW: usize = 16;
+
+/// What is shown of the first rows of a key; often they are one.
+pub type Shown<S> = SmallVec<[S; 1]>;
+
 /// The rows of one key.
 struct Group<R, S> {
-    /// All that may ever be among the first, in order, and how often each occurs.
-    rows: BTreeMap<R, isize>,
+    /// All that may ever be among the first.
+    rows: Rows<R>,
     /// What is shown of the first.
-    shown: Vec<S>,
+    shown: Shown<S>,
     /// Whether the epoch changed it.
     is_touched: bool,
 }
 
 /// One worker's share of the keys.
 pub struct Ranks<K, R, S, F> {
-    groups: Map<K, Group<R, S>>,
+    groups: Dense<K, Group<R, S>>,
     /// How many rows are first.
     first: usize,
     /// Whether rows only come: what is behind the first then never matters.
@@ -46,12 +54,12 @@ where
     K: Clone + Hash + Ord,
     R: Ord,
     S: Clone + Eq,
-    F: Fn(&[&R]) -> Vec<S>,
+    F: Fn(&[&R]) -> Shown<S>,
 {
     /// Shows something of the first rows of each key.
     pub fn new(first: usize, only_grows: bool, final_only: bool, show: F) -> Self {
         Ranks {
-            groups: Map::default(),
+            groups: Dense::default(),
             first,
             only_grows,
             show,
@@ -79,20 +87,19 @@ where
     ) {
         let mut touched = Vec::new();
         for ((key, row), _, diff) in changes {
-            let group = if let Some(group) = self.groups.get_mut(&key) {
-                group
-            } else {
-                self.settling.note(&key);
-                self.groups.entry(key.clone()).or_default()
-            };
+            let settling = &mut self.settling;
+            let (key, group) = self.groups.get_or_insert(key, |key| {
+                settling.note(key);
+                Group::default()
+            });
             let has_changed = if self.only_grows {
                 group.insert(row, diff, self.first)
             } else {
-                group.change(row, diff);
+                group.rows.change(row, diff);
                 true
             };
             if has_changed && !std::mem::replace(&mut group.is_touched, true) {
-                touched.push(key);
+                touched.push(key.clone());
             }
         }
         for key in touched {
@@ -103,7 +110,7 @@ where
             if !self.final_only {
                 group.show(&key, self.first, &self.show, clock.epoch, out);
             }
-            if group.rows.is_empty() {
+            if group.rows.len() == 0 {
                 self.groups.remove(&key);
             }
         }
@@ -113,7 +120,7 @@ where
             }
         }
         if self.final_only && clock.mark == Mark::End {
-            for (key, group) in &mut self.groups {
+            for (key, group) in self.groups.iter_mut() {
                 group.show(key, self.first, &self.show, clock.epoch, out);
             }
         }
@@ -123,8 +130,8 @@ where
 impl<R, S> Default for Group<R, S> {
     fn default() -> Self {
         Group {
-            rows: BTreeMap::new(),
-            shown: Vec::new(),
+            rows: Rows::Few(SmallVec::new()),
+            shown: Shown::new(),
             is_touched: false,
         }
     }
@@ -134,30 +141,14 @@ impl<R: Ord, S: Clone + Eq> Group<R, S> {
     /// Takes a row unless as many others are before it; says whether it did.
     fn insert(&mut self, row: R, diff: isize, first: usize) -> bool {
         let is_full = self.rows.len() >= first;
-        let is_behind = |(last, _): (&R, &isize)| *last < row;
-        if is_full && self.rows.last_key_value().is_none_or(is_behind) {
+        if is_full && self.rows.last().is_none_or(|last| *last < row) {
             return false;
         }
-        self.change(row, diff);
+        self.rows.change(row, diff);
         if self.rows.len() > first {
             self.rows.pop_last();
         }
         true
-    }
-
-    fn change(&mut self, row: R, diff: isize) {
-        use std::collections::btree_map::Entry;
-        match self.rows.entry(row) {
-            Entry::Vacant(slot) => {
-                slot.insert(diff);
-            }
-            Entry::Occupied(mut count) => {
-                *count.get_mut() += diff;
-                if *count.get() == 0 {
-                    count.remove();
-                }
-            }
-        }
     }
 
     /// Emits what is shown now and was not before, and the other way round.
@@ -165,16 +156,13 @@ impl<R: Ord, S: Clone + Eq> Group<R, S> {
         &mut self,
         key: &K,
         first: usize,
-        show: &impl Fn(&[&R]) -> Vec<S>,
+        show: &impl Fn(&[&R]) -> Shown<S>,
         epoch: Epoch,
         out: &mut Vec<((K, S), Epoch, isize)>,
     ) {
-        let times = |count: &isize| usize::try_from(*count).unwrap_or(0).min(first);
-        let rows = self.rows.iter();
-        let rows = rows.flat_map(|(row, count)| std::iter::repeat_n(row, times(count)));
-        let rows: Vec<&R> = rows.take(first).collect();
+        let rows = self.rows.first(first);
         let now = if rows.is_empty() {
-            Vec::new()
+            Shown::new()
         } else {
             show(&rows)
         };
@@ -192,6 +180,77 @@ impl<R: Ord, S: Clone + Eq> Group<R, S> {
     }
 }
 
+/// Different rows in order, and how often each occurs.
+enum Rows<R> {
+    Few(SmallVec<[(R, isize); 1]>),
+    Many(BTreeMap<R, isize>),
+}
+
+impl<R: Ord> Rows<R> {
+    fn len(&self) -> usize {
+        match self {
+            Rows::Few(rows) => rows.len(),
+            Rows::Many(rows) => rows.len(),
+        }
+    }
+
+    fn last(&self) -> Option<&R> {
+        match self {
+            Rows::Few(rows) => rows.last().map(|(row, _)| row),
+            Rows::Many(rows) => rows.last_key_value().map(|(row, _)| row),
+        }
+    }
+
+    fn pop_last(&mut self) {
+        match self {
+            Rows::Few(rows) => drop(rows.pop()),
+            Rows::Many(rows) => drop(rows.pop_last()),
+        }
+    }
+
+    /// The first `n`, each as often as it occurs.
+    fn first(&self, n: usize) -> Vec<&R> {
+        match self {
+            Rows::Few(rows) => first(rows.iter().map(|(row, count)| (row, count)), n),
+            Rows::Many(rows) => first(rows.iter(), n),
+        }
+    }
+
+    fn change(&mut self, row: R, diff: isize) {
+        use std::collections::btree_map::Entry;
+        match self {
+            Rows::Few(rows) => match rows.binary_search_by(|(other, _)| other.cmp(&row)) {
+                Ok(at) => {
+                    rows[at].1 += diff;
+                    if rows[at].1 == 0 {
+                        rows.remove(at);
+                    }
+                }
+                Err(at) if rows.len() < FEW => rows.insert(at, (row, diff)),
+                Err(_) => {
+                    let few = std::mem::take(rows).into_iter();
+                    *self = Rows::Many(few.chain([(row, diff)]).collect());
+                }
+            },
+            Rows::Many(rows) => match rows.entry(row) {
+                Entry::Vacant(slot) => drop(slot.insert(diff)),
+                Entry::Occupied(mut count) => {
+                    *count.get_mut() += diff;
+                    if *count.get() == 0 {
+                        count.remove();
+                    }
+                }
+            },
+        }
+    }
+}
+
+fn first<'r, R>(rows: impl Iterator<Item = (&'r R, &'r isize)>, n: usize) -> Vec<&'r R> {
+    let times = |count: &isize| usize::try_from(*count).unwrap_or(0).min(n);
+    let rows = rows.flat_map(|(row, count)| std::iter::repeat_n(row, times(count)));
+    rows.take(n).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::rc::Rc;
@@ -202,11 +261,11 @@ mod tests {
     use crate::dataflow::clock::Clock;
     use crate::time::Timestamp;
 
-    type Shown = BTreeMap<(u8, (u64, i8)), isize>;
+    type Placed = BTreeMap<(u8, (u64, i8)), isize>;
 
     /// The first `n` rows of each key with their places, by sorting all.
-    fn naive(rows: &BTreeMap<(u8, i8), isize>, n: usize) -> Shown {
-        let mut shown = Shown::new();
+    fn naive(rows: &BTreeMap<(u8, i8), isize>, n: usize) -> Placed {
+        let mut shown = Placed::new();
         for key in 0..4 {
             let of_key = rows.iter().filter(|((other, _), _)| *other == key);
             let mut all: Vec<i8> = of_key
@@ -222,7 +281,7 @@ mod tests {
 
     #[test]
     fn where_only_the_end_is_wanted_a_group_is_shown_and_let_go_when_it_is_settled() {
-        let first = |rows: &[&i8]| vec![*rows[0]];
+        let first = |rows: &[&i8]| Shown::from([*rows[0]]);
         let ranks = Ranks::new(1, false, true, first);
         let mut ranks = ranks.settled_at(Some(Rc::new(|key: &i64| Timestamp(*key))));
         let mut out = Vec::new();
@@ -241,7 +300,7 @@ mod tests {
         #[test]
         fn the_first_rows_are_those_of_a_sort(
             epochs in prop::collection::vec(
-                prop::collection::vec((0..4_u8, -5..5_i8, 1..3_isize, any::<bool>()), 0..12),
+                prop::collection::vec((0..4_u8, -20..20_i8, 1..3_isize, any::<bool>()), 0..40),
                 1..12,
             ),
             n in 1..6_usize,
@@ -249,7 +308,7 @@ mod tests {
         ) {
             let place = |rows: &[&i8]| (1..).zip(rows.iter().map(|r| **r)).collect();
             let mut ranks = Ranks::new(n, only_grows, false, place);
-            let (mut rows, mut shown) = (BTreeMap::new(), Shown::new());
+            let (mut rows, mut shown) = (BTreeMap::new(), Placed::new());
             for (epoch, changes) in (0..).zip(epochs) {
                 let mut input = Vec::new();
                 for (key, row, count, goes) in changes {

@@ -42,6 +42,10 @@ impl<T: Arrangeable> Going for Row<T> {
         self.stamp.time
     }
 
+    fn record(&self) -> T {
+        self.record.clone()
+    }
+
     fn into_record(self) -> T {
         self.record
     }
@@ -68,6 +72,10 @@ impl<T: Arrangeable> Going for Unsaved<T> {
 
     fn time(&self) -> i64 {
         self.time
+    }
+
+    fn record(&self) -> T {
+        self.record.clone()
     }
 
     fn into_record(self) -> T {

@@ -9,7 +9,7 @@ use super::Table;
 use super::table::{Known, each};
 use crate::dataflow::clock::Clock;
 use crate::dataflow::keyed::Arrangeable;
-use crate::dataflow::ranks::Ranks;
+use crate::dataflow::ranks::{Ranks, Shown};
 use crate::dataflow::retire::{by_update_time, retire};
 use crate::time::Epoch;
 
@@ -64,20 +64,20 @@ impl<'s, K: Arrangeable, V: Arrangeable> Table<'s, K, V> {
 
     /// The least of a value over each key's rows. A change costs what finding its place does.
     pub fn min<N: Arrangeable>(self, value: impl Fn(&K, &V) -> N + 'static) -> Table<'s, K, N> {
-        self.first_rows(1, value, |rows| vec![rows[0].clone()])
+        self.first_rows(1, value, |rows| Shown::from([rows[0].clone()]))
     }
 
     /// The greatest of a value over each key's rows. A change costs what finding its place does.
     pub fn max<N: Arrangeable>(self, value: impl Fn(&K, &V) -> N + 'static) -> Table<'s, K, N> {
         let order = move |key: &K, row: &V| Reverse(value(key, row));
-        self.first_rows(1, order, |rows| vec![rows[0].0.clone()])
+        self.first_rows(1, order, |rows| Shown::from([rows[0].0.clone()]))
     }
 
     fn first_rows<R: Arrangeable, S: Arrangeable>(
         self,
         n: usize,
         row: impl Fn(&K, &V) -> R + 'static,
-        show: impl Fn(&[&R]) -> Vec<S> + 'static,
+        show: impl Fn(&[&R]) -> Shown<S> + 'static,
     ) -> Table<'s, K, S> {
         let (flow, final_at, known) = (self.flow.clone(), self.final_at.clone(), self.known);
         let rows = each(&flow, self.rows.followed(), "Order", move |(key, value)| {
@@ -151,7 +151,7 @@ where
             |_key, (part, number)| (Reverse(number.clone()), part.clone()),
             |rows| {
                 let pair = |row: &&(Reverse<N>, P)| (row.1.clone(), row.0.0.clone());
-                vec![rows.iter().map(pair).collect()]
+                Shown::from([rows.iter().map(pair).collect()])
             },
         )
     }
