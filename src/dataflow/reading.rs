@@ -8,7 +8,7 @@ use serde::{Deserializer, Serialize, forward_to_deserialize_any};
 
 use super::debezium;
 use super::decode::guard;
-use super::json::Reader;
+use super::json::{Reader, is_left};
 use crate::record::{Chunk, Envelope, Event, Format, Message, Op, Positions, Span};
 use crate::time::{Epoch, Timestamp};
 
@@ -116,11 +116,25 @@ pub fn read_json<T: Event>(
     beside: &Envelope<'_>,
     json: &mut Reader,
 ) -> Result<T, String> {
-    received(|| parse_json(line, json), beside)
+    received(|| parse_json(line, json), beside).or_else(|reason| {
+        // A type may panic where it is told that something is not read here.
+        if is_left() {
+            received(|| parse(line, |text| serde_json::from_str(text)), beside)
+        } else {
+            Err(reason)
+        }
+    })
 }
 
 /// Reads what is a record's JSON.
 pub(super) fn parse_json<T: DeserializeOwned>(line: &[u8], json: &mut Reader) -> Result<T, String> {
+    parse(line, |text| json.read(text))
+}
+
+fn parse<T: DeserializeOwned>(
+    line: &[u8],
+    read: impl FnOnce(&str) -> serde_json::Result<T>,
+) -> Result<T, String> {
     // serde would take an array for a struct, field by field: nobody means that.
     if line.first() == Some(&b'[') {
         return Err("a record is a JSON object, not an array".to_owned());
@@ -128,7 +142,7 @@ pub(super) fn parse_json<T: DeserializeOwned>(line: &[u8], json: &mut Reader) ->
     // Looking at the whole line once is cheaper than at each text in it. What is no text may still
     // be a record: nobody reads the fields that its type has not.
     match simdutf8::basic::from_utf8(line) {
-        Ok(line) => json.read(line),
+        Ok(line) => read(line),
         Err(_) => serde_json::from_slice(line),
     }
     .map_err(|error| error.to_string())
@@ -319,5 +333,42 @@ impl<'de> Deserializer<'de> for Raw<'_> {
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string unit unit_struct
         tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde::Deserialize;
+
+    use super::*;
+
+    /// Numbers by numbers; panics where it cannot be read.
+    #[derive(Clone, Debug, PartialEq, Serialize)]
+    struct Strict(BTreeMap<u32, u32>);
+
+    impl<'de> Deserialize<'de> for Strict {
+        fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Strict, D::Error> {
+            Ok(Strict(BTreeMap::deserialize(from).expect("numbers")))
+        }
+    }
+
+    impl Event for Strict {
+        const STREAM: &'static str = "strict";
+        fn time(&self) -> Timestamp {
+            Timestamp(0)
+        }
+    }
+
+    #[test]
+    fn a_type_that_panics_at_what_is_left_to_serde_json_is_read_by_it() {
+        let beside = Envelope::bare(0, 0, None);
+        let read =
+            |line: &str| read_json::<Strict>(line.as_bytes(), &beside, &mut Reader::default());
+        assert_eq!(read(r#"{"5":1}"#), Ok(Strict([(5, 1)].into())));
+        let error = read(r#"{"5":"x"}"#).expect_err("it is no number");
+        let why = "the query's code panicked: numbers: Error(\"invalid type: string";
+        assert!(error.starts_with(why), "{error}");
     }
 }

@@ -79,6 +79,11 @@ thread_local! {
     static MET: Cell<bool> = const { Cell::new(false) };
 }
 
+/// Whether the last text that a [`Reader`] of this thread began to read is for `serde_json`.
+pub fn is_left() -> bool {
+    MET.get()
+}
+
 /// Something that is not read here, or that is wrong.
 #[derive(Debug, PartialEq, Eq)]
 struct Unusual(());
@@ -184,10 +189,8 @@ impl<'de, 's> Json<'de, 's> {
     /// Passes over a value of any kind.
     fn skip(&mut self) -> Result<(), Unusual> {
         match self.text.next() {
-            Some(b'"') => match self.text.plain_string() {
-                Some(_) => Ok(()),
-                None => self.literal(Cursor::string, ignored),
-            },
+            Some(b'"') if self.text.plain_string_passed() => Ok(()),
+            Some(b'"') => self.literal(Cursor::string, ignored),
             Some(b'n') => self.text.word("null"),
             Some(b't') => self.text.word("true"),
             Some(b'f') => self.text.word("false"),

@@ -54,16 +54,23 @@ impl<'de> Cursor<'de> {
     /// What is between quotes, if it has no escapes and no control characters.
     #[inline(always)]
     pub fn plain_string(&mut self) -> Option<&'de str> {
-        let [b'"', rest @ ..] = self.rest() else {
-            return None;
-        };
         let start = self.at + 1;
-        let end = start + plain(rest);
-        if self.text.as_bytes().get(end) != Some(&b'"') {
-            return None;
+        self.plain_string_passed()
+            .then(|| self.text.get(start..self.at - 1))?
+    }
+
+    /// Passes over such a string; says whether there was one.
+    #[inline(always)]
+    pub fn plain_string_passed(&mut self) -> bool {
+        let [b'"', rest @ ..] = self.rest() else {
+            return false;
+        };
+        let end = self.at + 1 + plain(rest);
+        let is_plain = self.text.as_bytes().get(end) == Some(&b'"');
+        if is_plain {
+            self.at = end + 1;
         }
-        self.at = end + 1;
-        self.text.get(start..end)
+        is_plain
     }
 
     /// A string with its quotes, whatever is between them.
