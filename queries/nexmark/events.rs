@@ -102,6 +102,7 @@ impl TryFrom<Line<Shared<Person>, Shared<Auction>, Shared<Bid>>> for Nexmark {
 }
 
 /// Read into memory that is shared; serde would allocate a box first, and copy it from there.
+#[derive(Clone, Debug, Serialize)]
 pub struct Shared<T>(pub Arc<T>);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Shared<T> {

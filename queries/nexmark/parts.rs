@@ -43,11 +43,11 @@ pub enum Sellers {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(
     rename_all = "lowercase",
-    try_from = "Line<At, At, Shared<B>>",
+    try_from = "Line<At, At, B>",
     bound = "B: Serialize + DeserializeOwned"
 )]
 pub enum Bids<B> {
-    Bid(Arc<B>),
+    Bid(B),
     Other(Timestamp),
 }
 
@@ -84,6 +84,15 @@ macro_rules! of_bid {
             }
         }
     };
+}
+
+impl<B: OfBid> OfBid for Shared<B> {
+    fn of(bid: &Bid) -> Self {
+        Shared(Arc::new(B::of(bid)))
+    }
+    fn ts(&self) -> Timestamp {
+        self.0.ts()
+    }
 }
 
 of_bid! {
@@ -158,14 +167,14 @@ impl TryFrom<Line<Shared<Person>, Lot, At>> for Sellers {
     }
 }
 
-impl<B> TryFrom<Line<At, At, Shared<B>>> for Bids<B> {
+impl<B> TryFrom<Line<At, At, B>> for Bids<B> {
     type Error = &'static str;
 
-    fn try_from(line: Line<At, At, Shared<B>>) -> Result<Bids<B>, Self::Error> {
+    fn try_from(line: Line<At, At, B>) -> Result<Bids<B>, Self::Error> {
         line.read(
             |person| Bids::Other(person.ts),
             |auction| Bids::Other(auction.ts),
-            |bid| Bids::Bid(bid.0),
+            Bids::Bid,
         )
     }
 }
@@ -240,7 +249,7 @@ impl<B: OfBid> Part for Bids<B> {
     type Whole = Nexmark;
     fn of(whole: &Nexmark) -> Bids<B> {
         match whole {
-            Nexmark::Bid(bid) => Bids::Bid(Arc::new(B::of(bid))),
+            Nexmark::Bid(bid) => Bids::Bid(B::of(bid)),
             other => Bids::Other(other.time()),
         }
     }
@@ -261,26 +270,34 @@ pub fn listings<'s>(flow: &Flow<'s>) -> Stream<'s, Lot> {
     })
 }
 
-/// The numbers of auctions.
-pub fn lots<'s>(flow: &Flow<'s>) -> Stream<'s, Lot> {
-    flow.part::<Numbers>().flat_map(|event| match event {
+/// The numbers of auctions; of bids the auction, the time and the price.
+pub fn lots_and_offers<'s>(
+    flow: &Flow<'s>,
+) -> (Stream<'s, Lot>, Stream<'s, (u64, Timestamp, u64)>) {
+    let numbers = flow.part::<Numbers>();
+    let lots = numbers.clone().flat_map(|event| match event {
         Numbers::Auction(lot) => Some(lot.clone()),
         _ => None,
-    })
+    });
+    let offers = numbers.flat_map(|event| match event {
+        Numbers::Bid(offer) => Some((offer.auction, offer.ts, offer.price)),
+        _ => None,
+    });
+    (lots, offers)
 }
 
 /// The numbers of bids.
 pub fn offers<'s>(flow: &Flow<'s>) -> Stream<'s, Offer> {
-    flow.part::<Numbers>().flat_map(|event| match event {
-        Numbers::Bid(offer) => Some(offer.clone()),
-        _ => None,
-    })
+    of_bids(flow, |offer: &Offer| Some(offer.clone()))
 }
 
-/// What is wanted of bids.
-pub fn of_bids<'s, B: OfBid>(flow: &Flow<'s>) -> Stream<'s, Arc<B>> {
-    flow.part::<Bids<B>>().flat_map(|event| match event {
-        Bids::Bid(bid) => Some(Arc::clone(bid)),
+/// What is made of bids, of which `B` is wanted.
+pub fn of_bids<'s, B: OfBid, T: 'static>(
+    flow: &Flow<'s>,
+    logic: impl Fn(&B) -> Option<T> + 'static,
+) -> Stream<'s, T> {
+    flow.part::<Bids<B>>().flat_map(move |event| match event {
+        Bids::Bid(bid) => logic(bid),
         Bids::Other(_) => None,
     })
 }
@@ -297,7 +314,7 @@ impl Priced for Offer {
     }
 }
 
-impl Priced for Arc<Via> {
+impl Priced for Via {
     fn price(&self) -> u64 {
         self.price
     }

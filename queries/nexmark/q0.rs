@@ -8,11 +8,13 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Stream<Passed> {
-    of_bids::<Remark>(&flow).map(|bid| Passed {
-        auction: bid.auction,
-        bidder: bid.bidder,
-        price: bid.price,
-        ts: bid.ts,
-        extra: bid.extra.clone(),
+    of_bids(&flow, |bid: &Remark| {
+        Some(Passed {
+            auction: bid.auction,
+            bidder: bid.bidder,
+            price: bid.price,
+            ts: bid.ts,
+            extra: bid.extra.clone(),
+        })
     })
 }

@@ -9,11 +9,13 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Stream<InEuros> {
-    of_bids::<Remark>(&flow).map(|bid| InEuros {
-        auction: bid.auction,
-        bidder: bid.bidder,
-        euros: thousandths(908 * bid.price),
-        ts: bid.ts,
-        extra: bid.extra.clone(),
+    of_bids(&flow, |bid: &Remark| {
+        Some(InEuros {
+            auction: bid.auction,
+            bidder: bid.bidder,
+            euros: thousandths(908 * bid.price),
+            ts: bid.ts,
+            extra: bid.extra.clone(),
+        })
     })
 }

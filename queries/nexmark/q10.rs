@@ -17,13 +17,15 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Stream<Dated> {
-    of_bids::<Remark>(&flow).map(|bid| Dated {
-        auction: bid.auction,
-        bidder: bid.bidder,
-        price: bid.price,
-        ts: bid.ts,
-        extra: bid.extra.clone(),
-        day: day(bid.ts),
-        minute: minute(bid.ts),
+    of_bids(&flow, |bid: &Remark| {
+        Some(Dated {
+            auction: bid.auction,
+            bidder: bid.bidder,
+            price: bid.price,
+            ts: bid.ts,
+            extra: bid.extra.clone(),
+            day: day(bid.ts),
+            minute: minute(bid.ts),
+        })
     })
 }

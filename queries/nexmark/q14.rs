@@ -17,9 +17,9 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Stream<Judged> {
-    of_bids::<Remark>(&flow)
-        .filter(|bid| (1_000_000_001..50_000_000_000).contains(&(908 * bid.price)))
-        .map(|bid| Judged {
+    of_bids(&flow, |bid: &Remark| {
+        let is_larger = (1_000_000_001..50_000_000_000).contains(&(908 * bid.price));
+        is_larger.then(|| Judged {
             auction: bid.auction,
             bidder: bid.bidder,
             price: thousandths(908 * bid.price),
@@ -28,6 +28,7 @@ pub fn query(flow: Flow) -> Stream<Judged> {
             extra: bid.extra.clone(),
             letters: bid.extra.matches('c').count() as u64,
         })
+    })
 }
 
 fn time_of_day(ts: Timestamp) -> &'static str {

@@ -1,7 +1,5 @@
 //! The same for each channel, and when it was last used.
 
-use std::sync::Arc;
-
 use super::events::{by_price, day, midnight, minute, prices};
 use super::parts::{Via, of_bids};
 use waterclock::prelude::*;
@@ -27,14 +25,14 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Table<(Text, Timestamp), Daily> {
-    of_bids::<Via>(&flow)
+    of_bids(&flow, |bid: &Via| Some(bid.clone()))
         .key_by(|bid| (bid.channel.clone(), midnight(bid.ts)))
         .forever()
         .aggregate((
-            max(|bid: &Arc<Via>| bid.ts),
+            max(|bid: &Via| bid.ts),
             by_price(),
-            distinct(|bid: &Arc<Via>| bid.bidder).among(prices()),
-            distinct(|bid: &Arc<Via>| bid.auction).among(prices()),
+            distinct(|bid: &Via| bid.bidder).among(prices()),
+            distinct(|bid: &Via| bid.auction).among(prices()),
         ))
         .map_values(
             |(channel, midnight), (last, bids, bidders, auctions)| Daily {

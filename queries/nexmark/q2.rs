@@ -1,6 +1,6 @@
 //! The bids of some auctions: every 123rd.
 
-use super::parts::offers;
+use super::parts::{Offer, of_bids};
 use waterclock::prelude::*;
 
 data! {
@@ -8,10 +8,10 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Stream<Price> {
-    offers(&flow)
-        .filter(|bid| bid.auction % 123 == 0)
-        .map(|bid| Price {
+    of_bids(&flow, |bid: &Offer| {
+        bid.auction.is_multiple_of(123).then_some(Price {
             auction: bid.auction,
             price: bid.price,
         })
+    })
 }

@@ -14,7 +14,7 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Stream<Numbered> {
-    of_bids::<Visit>(&flow).flat_map(|bid| {
+    of_bids(&flow, |bid: &Visit| {
         number(&bid.channel, &bid.url).map(|id| Numbered {
             auction: bid.auction,
             bidder: bid.bidder,

@@ -16,9 +16,9 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Stream<Folders> {
-    of_bids::<Visit>(&flow).map(|bid| {
+    of_bids(&flow, |bid: &Visit| {
         let mut folders = bid.url.split('/').skip(3).map(Text::from);
-        Folders {
+        Some(Folders {
             auction: bid.auction,
             bidder: bid.bidder,
             price: bid.price,
@@ -26,6 +26,6 @@ pub fn query(flow: Flow) -> Stream<Folders> {
             dir1: folders.next(),
             dir2: folders.next(),
             dir3: folders.next(),
-        }
+        })
     })
 }

@@ -1,7 +1,7 @@
 //! The mean of the best bids for the auctions of each category.
 
 use super::events::bids_in_time;
-use super::parts::{lots, offers};
+use super::parts::lots_and_offers;
 use waterclock::prelude::*;
 
 data! {
@@ -9,8 +9,8 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Table<u64, Mean> {
-    let offers = offers(&flow).map(|offer| (offer.auction, offer.ts, offer.price));
-    bids_in_time(lots(&flow), offers)
+    let (lots, offers) = lots_and_offers(&flow);
+    bids_in_time(lots, offers)
         .map(|id, (auction, price)| ((*id, auction.category), *price))
         .max(|_auction, price| *price)
         .map(|(_id, category), best| (*category, *best))

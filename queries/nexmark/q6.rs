@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use super::events::bids_in_time;
-use super::parts::{lots, offers};
+use super::parts::lots_and_offers;
 use waterclock::prelude::*;
 
 data! {
@@ -11,8 +11,8 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Table<u64, Mean> {
-    let offers = offers(&flow).map(|offer| (offer.auction, offer.ts, offer.price));
-    bids_in_time(lots(&flow), offers)
+    let (lots, offers) = lots_and_offers(&flow);
+    bids_in_time(lots, offers)
         .map(|id, (auction, price)| ((auction.seller, auction.expires, *id), *price))
         .max(|_auction, price| *price)
         .map(|(seller, expires, id), best| (*seller, (*expires, *id, *best)))

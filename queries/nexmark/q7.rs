@@ -1,6 +1,9 @@
 //! The highest bids of every ten seconds. Who bids as much at the very end is among them; bids are
 //! kept for an hour.
 
+use std::sync::Arc;
+
+use super::events::Shared;
 use super::parts::{Remark, of_bids};
 use waterclock::prelude::*;
 
@@ -9,13 +12,14 @@ data! {
 }
 
 pub fn query(flow: Flow) -> Table<u64, Highest> {
-    let best = of_bids::<Remark>(&flow)
+    let bids = of_bids(&flow, |bid: &Shared<Remark>| Some(Arc::clone(&bid.0)));
+    let best = bids
+        .clone()
         .key_by(|_bid| ())
         .window(tumbling(seconds(10)))
         .max(|bid| bid.price)
         .map(|((), window), price| (*price, *window));
-    of_bids::<Remark>(&flow)
-        .key_by(|bid| bid.price)
+    bids.key_by(|bid| bid.price)
         .keep(hours(1))
         .join(best)
         .filter(|_price, (bid, window)| (window.start..=window.end).contains(&bid.ts))
