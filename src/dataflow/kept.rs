@@ -147,9 +147,10 @@ where
         }
         let shown = rows.iter();
         out.extend(shown.map(|(key, row)| ((key.clone(), row.record()), epoch, 1)));
-        // They came nearly in this order; turned round at once they would not have.
+        // Most came in order of time, which a sort in that order makes use of.
         rows.sort_by_key(|(_, row)| row.time());
         rows.reverse();
+        rows.shrink_to_fit();
         self.wait(epoch, rows);
     }
 
