@@ -8,6 +8,7 @@
 use std::hash::{BuildHasher, Hash};
 
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 /// How many entries are allocated at once, but for the first, which are few in a small map.
 const PIECE: usize = 1 << 10;
@@ -87,19 +88,34 @@ impl<K: Hash + Eq, V> Dense<K, V> {
 
     /// A key and its value; one that is made for it if it has none.
     pub fn get_or_insert(&mut self, key: K, make: impl FnOnce(&K) -> V) -> (&K, &mut V) {
-        let hash = self.hash(&key);
-        let at = self.find(&key, hash).unwrap_or_else(|| {
-            let value = make(&key);
-            self.push(hash, key, value)
-        });
+        let (hash, next) = (self.hash(&key), self.places.len());
+        let pieces = &self.pieces;
+        let is_it = |place: &Place| {
+            place.hash == hash && pieces[place.at() / PIECE][place.at() % PIECE].0 == key
+        };
+        let at = match self
+            .places
+            .entry(spread(hash), is_it, |place| place.spread())
+        {
+            Entry::Occupied(place) => place.get().at(),
+            Entry::Vacant(slot) => {
+                let value = make(&key);
+                slot.insert(Place::new(hash, next));
+                self.append(next, (key, value));
+                next
+            }
+        };
         self.entry(at)
     }
 
     /// Gives a key that is not there a value.
     pub fn insert(&mut self, key: K, value: V) {
-        let hash = self.hash(&key);
+        let (hash, next) = (self.hash(&key), self.places.len());
         debug_assert!(self.find(&key, hash).is_none(), "it is not there");
-        self.push(hash, key, value);
+        let place = Place::new(hash, next);
+        self.places
+            .insert_unique(place.spread(), place, |place| place.spread());
+        self.append(next, (key, value));
     }
 
     /// Takes out the value of a key, if it has one.
@@ -143,18 +159,13 @@ impl<K: Hash + Eq, V> Dense<K, V> {
         (key, value)
     }
 
-    /// Adds a key that is not there, and says where.
-    fn push(&mut self, hash: u32, key: K, value: V) -> usize {
-        let at = self.places.len();
-        let place = Place::new(hash, at);
-        self.places
-            .insert_unique(place.spread(), place, |place| place.spread());
+    /// Puts an entry behind the others, where this is its place.
+    fn append(&mut self, at: usize, entry: (K, V)) {
         if at.is_multiple_of(PIECE) {
             let room = if at == 0 { 0 } else { PIECE };
             self.pieces.push(Vec::with_capacity(room));
         }
-        self.pieces[at / PIECE].push((key, value));
-        at
+        self.pieces[at / PIECE].push(entry);
     }
 }
 
