@@ -59,7 +59,7 @@ pub(super) fn fold<'r, T: 'r, P, K: Hash + Eq, A: Aggregate<T>>(
 }
 
 /// Adds an accumulator to those of a map.
-pub(super) fn add<T, K: Hash + Eq, A: Aggregate<T>>(
+fn add<T, K: Hash + Eq, A: Aggregate<T>>(
     accs: &mut Map<K, A::Acc>,
     key: K,
     acc: &A::Acc,
