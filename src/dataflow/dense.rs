@@ -42,6 +42,11 @@ impl Place {
     fn spread(self) -> u64 {
         spread(self.hash)
     }
+
+    /// Whether the key, whose hash this is, lies here.
+    fn is_of<K: Eq, V>(self, key: &K, hash: u32, pieces: &[Vec<(K, V)>]) -> bool {
+        self.hash == hash && pieces[self.at() / PIECE][self.at() % PIECE].0 == *key
+    }
 }
 
 /// The table takes a place by a hash's low bits, and tells neighbours apart by the high ones: both
@@ -90,9 +95,7 @@ impl<K: Hash + Eq, V> Dense<K, V> {
     pub fn get_or_insert(&mut self, key: K, make: impl FnOnce(&K) -> V) -> (&K, &mut V) {
         let (hash, next) = (self.hash(&key), self.places.len());
         let pieces = &self.pieces;
-        let is_it = |place: &Place| {
-            place.hash == hash && pieces[place.at() / PIECE][place.at() % PIECE].0 == key
-        };
+        let is_it = |place: &Place| place.is_of(&key, hash, pieces);
         let at = match self
             .places
             .entry(spread(hash), is_it, |place| place.spread())
@@ -148,9 +151,8 @@ impl<K: Hash + Eq, V> Dense<K, V> {
 
     fn find(&self, key: &K, hash: u32) -> Option<usize> {
         let pieces = &self.pieces;
-        let found = self.places.find(spread(hash), |place| {
-            place.hash == hash && pieces[place.at() / PIECE][place.at() % PIECE].0 == *key
-        });
+        let is_it = |place: &Place| place.is_of(key, hash, pieces);
+        let found = self.places.find(spread(hash), is_it);
         found.map(|place| place.at())
     }
 
